@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::config::{Config, Secrets};
 use crate::rehearse::finding::Severity;
-use crate::rehearse::report;
 use crate::rehearse::run::{Options, rehearse};
+use crate::rehearse::{RehearsalError, report};
 
 /// What to rehearse.
 #[derive(Debug, Args)]
@@ -68,7 +68,10 @@ pub(super) fn run(arguments: &RehearseArguments) -> ExitCode {
     };
     let rehearsal = match rehearse(&path.display().to_string(), &text, &config, &options) {
         Ok(rehearsal) => rehearsal,
-        Err(error) => return failed(&error),
+        Err(error) => {
+            let _ = failed(&error);
+            return ExitCode::from(if matches!(error.source, RehearsalError::NoSuchFault { .. }) { 2 } else { 3 });
+        }
     };
     if let Some(page) = &arguments.html
         && let Err(error) = std::fs::write(page, report::page(&rehearsal))

@@ -61,8 +61,9 @@ pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
 /// The same, from the values of the `Connection` fields.
 fn nominated_in<'h>(values: impl Iterator<Item = &'h [u8]>) -> SmallVec<[&'h str; 4]> {
     let mut names = SmallVec::new();
-    for value in values.filter_map(|value| std::str::from_utf8(value).ok()) {
-        names.extend(value.split(',').map(str::trim));
+    // Each element by itself: one that is no text hides no other.
+    for name in values.flat_map(|value| value.split(|byte| *byte == b',')) {
+        names.extend(std::str::from_utf8(name).ok().map(str::trim));
     }
     names
 }

@@ -156,6 +156,19 @@ pub struct LimitKept {
     pub used: u64,
     /// Whether that is within it.
     pub kept: bool,
+    /// Whether it was tried: the flood used it up, or was refused. A flood has only so many requests.
+    pub reached: bool,
+}
+
+impl LimitKept {
+    /// What the flood showed, in words.
+    pub fn says(&self) -> &'static str {
+        match (self.kept, self.reached) {
+            (false, _) => "NOT KEPT",
+            (true, true) => "kept",
+            (true, false) => "not reached",
+        }
+    }
 }
 
 /// An alert of `deploy/prometheus/spillway.alerts.yml` that this fault would set off.

@@ -27,6 +27,15 @@ use crate::telemetry::recent::Recent;
 /// Why a fault could not be rehearsed.
 #[derive(Debug, thiserror::Error)]
 pub enum RehearsalError {
+    /// A name that was asked for fits no fault.
+    #[error("no fault of this config has it in its name; there are: {there}")]
+    NoSuchFault {
+        /// The names that there are.
+        there: String,
+    },
+    /// It took so long that something must be wrong.
+    #[error("it didn't end within {} seconds on this machine: try fewer at once with --only", STUCK.as_secs())]
+    Stuck,
     /// The system has no port, no thread or no folder.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -56,6 +65,9 @@ pub(super) struct Played {
     pub(super) notes: Vec<String>,
 }
 
+/// How long one fault may take: some hundred times of what it usually takes.
+const STUCK: Duration = Duration::from_secs(120);
+
 /// How long after the beginning of a stream the gateway is reloaded or upgraded: some of it has come, and some has not.
 const INTO_STREAM: Duration = Duration::from_millis(500);
 
@@ -67,7 +79,9 @@ pub(super) fn play(config: &Config, fault: &Fault) -> Result<Played, RehearsalEr
     // Removed after everything that uses it has ended.
     let folder = (fault.kind == FaultKind::LedgerFull).then(TemporaryFolder::new).transpose()?;
     let path = folder.as_ref().map(TemporaryFolder::path);
-    idle::run(async |clock| Stage::set(config, fault, path, clock).await?.play().await)?
+    // By the clock of this machine, not by the virtual one.
+    let played = async |clock| tokio::time::timeout(STUCK, async { Stage::set(config, fault, path, clock).await?.play().await }).await;
+    idle::run(played)?.unwrap_or(Err(RehearsalError::Stuck))
 }
 
 /// All that takes part.

@@ -45,6 +45,13 @@ pub fn rehearse(name: &str, text: &str, config: &Config, options: &Options) -> R
     let lines = Lines::new(text);
     let derived = faults(config, &lines);
     let is_wanted = |fault: &Fault| options.only.is_empty() || options.only.iter().any(|only| fault.name().contains(only.as_str()));
+    for only in &options.only {
+        let is_so = |name: &str| name.contains(only.as_str());
+        if !derived.all.iter().any(|fault| is_so(&fault.name())) && !derived.not_applicable.iter().any(|not| is_so(not.kind.label())) {
+            let there = derived.all.iter().map(Fault::name).collect::<Vec<_>>().join(", ");
+            return Err(FaultError { fault: format!("--only '{only}'"), source: RehearsalError::NoSuchFault { there } });
+        }
+    }
     // The baseline says why nobody may ask for a pool.
     let is_asked = |fault: &Fault| !traffic::plan(config, fault).requests.is_empty();
     let wanted: Vec<Fault> = derived.all.into_iter().filter(is_wanted).filter(is_asked).collect();

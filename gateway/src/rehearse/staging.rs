@@ -37,7 +37,7 @@ pub(super) fn staged(config: &Config, addresses: &Addresses, ledger: Option<&Pat
         rules
     });
     config.log.access = AccessLogConfig::Off;
-    (config.traces, config.plugins.prompt_log, config.plugins.cache) = (None, None, None);
+    (config.traces, config.plugins.prompt_log, config.plugins.cache, config.shadow) = (None, None, None, None);
     if let Some(guard) = &mut config.plugins.guard {
         guard.safety = None;
     }
@@ -99,6 +99,7 @@ pub(super) fn replaced(config: &Config) -> Vec<String> {
         (config.plugins.guard.as_ref().is_some_and(|guard| guard.safety.is_some()), "The guard doesn't ask Azure AI Content Safety."),
         (config.plugins.prompt_log.is_some(), "The prompt log is off."),
         (config.traces.is_some(), "Traces are off."),
+        (config.shadow.is_some(), "The shadow is off: nobody mirrors a rehearsal."),
         (config.pools.iter().any(|pool| pool.health.is_some()), "Health checks ask the stand-ins for /v1/models."),
         (!lost.is_empty(), lost),
     ];
@@ -113,8 +114,8 @@ mod tests {
 
     #[test]
     fn nothing_that_is_staged_reaches_beyond_this_machine() {
-        let text = include_str!("../../../conf/spillway.toml");
-        let config = Config::parse(text, Path::new("c.toml"), &Secrets::stand_ins()).unwrap_or_else(|error| panic!("{error}"));
+        let text = include_str!("../../../conf/spillway.toml").to_owned() + "\n[shadow]\nlisten = [\"127.0.0.1:8083\"]\n";
+        let config = Config::parse(&text, Path::new("c.toml"), &Secrets::stand_ins()).unwrap_or_else(|error| panic!("{error}"));
         let at = SocketAddr::from(([127, 0, 0, 1], 4711));
         let addresses = Addresses {
             backends: config.backends.iter().map(|backend| backend.endpoint.as_ref().map(|_| at)).collect(),
@@ -126,7 +127,11 @@ mod tests {
         }
         assert!(staged.server.listen.iter().chain([&staged.server.admin]).all(|address| address.ip().is_loopback() && address.port() == 0));
         assert!(
-            staged.server.state_dir.is_none() && staged.redis.is_none() && staged.traces.is_none() && staged.plugins.prompt_log.is_none()
+            staged.server.state_dir.is_none()
+                && staged.shadow.is_none()
+                && staged.redis.is_none()
+                && staged.traces.is_none()
+                && staged.plugins.prompt_log.is_none()
         );
         // Rules stay as they are.
         assert_eq!(

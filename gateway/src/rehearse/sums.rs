@@ -50,14 +50,27 @@ pub(super) fn limits(consumer: &Consumer, flood: &[&RequestOutcome], figures: &F
     let rules = &consumer.limits.rules;
     let limit = |name: &str| format!("consumers.{} {name}", consumer.name);
     let mut kept = Vec::new();
+    let refused = flood.iter().any(|request| request.status == 429 && request.attempts.is_empty());
     if let Some(allowed) = rules.requests_per_minute {
         let used = flood.iter().filter(|request| !request.attempts.is_empty()).count() as u64;
-        kept.push(LimitKept { limit: limit("requests_per_minute"), allowed, used, kept: used <= allowed });
+        kept.push(LimitKept {
+            limit: limit("requests_per_minute"),
+            allowed,
+            used,
+            kept: used <= allowed,
+            reached: refused || used >= allowed,
+        });
     }
     if let Some(allowed) = rules.tokens_per_minute {
         let of = |kind: &str| figures.sum(&format!("spillway_consumer_{kind}_tokens_total"), &[("consumer", &consumer.name)]);
         let used = (of("input") + of("output")) as u64;
-        kept.push(LimitKept { limit: limit("tokens_per_minute"), allowed, used, kept: used <= allowed });
+        kept.push(LimitKept {
+            limit: limit("tokens_per_minute"),
+            allowed,
+            used,
+            kept: used <= allowed,
+            reached: refused || used >= allowed,
+        });
     }
     kept
 }

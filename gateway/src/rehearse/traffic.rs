@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(2500);
 const MODELS: usize = 2;
 /// The completion cap of a request.
 const CAP: u64 = 40;
+/// Less than any of these requests uses.
+const LEAST: u64 = 20;
 /// More than any of these requests reserves.
 const TOKENS: u64 = 120;
 /// Requests of a flood: at least, at most.
@@ -101,7 +103,7 @@ pub(super) fn plan(config: &Config, fault: &Fault) -> Plan {
     plan
 }
 
-/// Three times what a consumer's limit allows, within a minute.
+/// Three times what a consumer's limit allows, within a minute; at most [`FLOOD`].
 fn flood(config: &Config, index: usize, consumer: usize) -> Vec<Planned> {
     let pool = &config.pools[index];
     let Some((model, api, caller)) = pool.models.iter().find_map(|model| {
@@ -113,7 +115,7 @@ fn flood(config: &Config, index: usize, consumer: usize) -> Vec<Planned> {
     };
     let limits = rules(config, pool, &caller, model);
     let requests = limits.iter().filter_map(|rules| rules.requests_per_minute);
-    let tokens = limits.iter().filter_map(|rules| rules.tokens_per_minute.map(|tokens| tokens / CAP));
+    let tokens = limits.iter().filter_map(|rules| rules.tokens_per_minute.map(|tokens| tokens / LEAST));
     let allowed = requests.chain(tokens).min().unwrap_or(FLOOD.1);
     let count = allowed.saturating_mul(3).clamp(FLOOD.0, FLOOD.1);
     let pause = FLOOD_TIME / u32::try_from(count).unwrap_or(u32::MAX);

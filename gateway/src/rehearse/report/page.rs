@@ -60,7 +60,7 @@ fn findings(findings: &[Finding]) -> String {
         let _ = writeln!(
             text,
             "<li><span class=\"severity\" data-severity=\"{severity}\">{severity}</span><div><p>{}</p><p class=\"quiet\">{line}<code>{}</code>: {}</p></div></li>",
-            escaped(&finding.text),
+            escaped(&format!("{} [{}]", finding.text, finding.code)),
             escaped(&finding.place.key),
             escaped(&finding.remedy)
         );
@@ -96,16 +96,16 @@ fn row(outcome: &FaultOutcome, tiers: &[u32]) -> String {
         format!("{}{}{broken}", pool(sums), words::statuses(sums))
     };
     let limits = outcome.limits.iter().map(|limit| {
-        let word = if limit.kept { "kept" } else { "not kept" };
-        format!("<span class=\"more\">{}: {} of {}, {word}</span>", escaped(&limit.limit), limit.used, limit.allowed)
+        format!("<span class=\"more\">{}: {} of {}, {}</span>", escaped(&limit.limit), limit.used, limit.allowed, limit.says())
     });
     let notes = outcome.notes.iter().map(|note| format!("<span class=\"more\">{}</span>", escaped(note)));
     let more: String = limits.chain(notes).collect();
     let line = outcome.fault.place.line.map_or(String::new(), |line| format!(", line {line}"));
     let alerts = words::alerts(outcome).iter().map(|alert| escaped(alert)).collect::<Vec<_>>().join("<br>");
     format!(
-        "<tr><th scope=\"row\">{}<span>{}{line}</span></th><td>{}</td><td>{}</td><td>{}{more}</td><td class=\"number\">{}</td>\
-         <td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}</td></tr>\n",
+        "<tr><th scope=\"row\">{}<span>{}{line}</span></th><td>{}</td><td data-label=\"Served by\">{}</td><td data-label=\"Callers saw\">{}{more}</td>\
+         <td class=\"number\" data-label=\"Attempts\">{}</td><td class=\"number\" data-label=\"Added wait\">{}</td>\
+         <td class=\"number\" data-label=\"Cost\">{}</td><td data-label=\"Alerts\">{}</td></tr>\n",
         escaped(&outcome.fault.name()),
         escaped(outcome.fault.kind.says()),
         cells(outcome, tiers),

@@ -31,8 +31,7 @@ fn rows(outcome: &FaultOutcome) -> String {
         text += &row(sums);
     }
     for limit in &outcome.limits {
-        let word = if limit.kept { "kept" } else { "NOT KEPT" };
-        let _ = writeln!(text, "  limit    {}: {} of {}, {word}", limit.limit, limit.used, limit.allowed);
+        let _ = writeln!(text, "  limit    {}: {} of {}, {}", limit.limit, limit.used, limit.allowed, limit.says());
     }
     let alerts = words::alerts(outcome);
     if !alerts.is_empty() {
@@ -64,7 +63,8 @@ fn findings(rehearsal: &Rehearsal) -> String {
     if rehearsal.findings.is_empty() {
         return "\nNo findings.\n".to_owned();
     }
-    format!("\n{} findings:\n{}", rehearsal.findings.len(), listed(&rehearsal.config, &rehearsal.findings))
+    let count = rehearsal.findings.len();
+    format!("\n{count} finding{}:\n{}", if count == 1 { "" } else { "s" }, listed(&rehearsal.config, &rehearsal.findings))
 }
 
 /// Findings about this file, in the format of compilers, each with its remedy in a line of its own.
