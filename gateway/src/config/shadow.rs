@@ -49,6 +49,12 @@ pub(super) fn read(raw: Option<&RawShadow>, server: Option<&Server>, check: &mut
         if address.port() != 0 && (taken || listen.contains(&address)) {
             check.problem(&key, format!("{address} is a listen address already; mirrored requests need one of their own"));
         }
+        if !address.ip().is_loopback() {
+            let what = format!(
+                "{address} can be reached from other machines, and takes requests from anybody: use a loopback address, or let a firewall or a network policy admit the mirror alone"
+            );
+            check.warn(&key, what);
+        }
         listen.push(address);
     }
     if raw.listen.is_empty() {
