@@ -234,4 +234,6 @@ fn a_mirror_that_other_machines_reach_is_a_warning() {
         parse(&text).unwrap().warnings.iter().map(ToString::to_string).filter(|warning| warning.contains("shadow.listen[0]")).count()
     };
     assert_eq!((warnings("127.0.0.1:8081"), warnings("[::1]:8081"), warnings("0.0.0.0:8081"), warnings("10.0.0.4:8081")), (0, 0, 1, 1));
+    let sized = |size: &str| parse(&format!("[shadow]\nlisten = [\"127.0.0.1:0\"]\nmax_body = \"{size}\"\n{}", minimal("")));
+    assert!(sized("32MiB").is_ok() && sized("33MiB").unwrap_err().iter().any(|problem| problem.contains("at most 32MiB")));
 }

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::head_guard::{Accepted, HeadGuard};
+use crate::config::SHADOW_MEMORY;
 use crate::connection_phase::Phase;
 use crate::downstream::socket::Socket;
 use crate::gateway::Gateway;
@@ -25,8 +26,6 @@ use crate::telemetry::metrics::Mirrored as Counted;
 
 /// Most connections of all listeners together; further ones are closed.
 const CONNECTIONS: u32 = 128;
-/// Most bytes of all bodies that are being read.
-const MEMORY: usize = 32 << 20;
 /// Longest time for a body, and for a write.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of a refused body that are read and thrown away, and how long: otherwise the answer might not arrive.
@@ -49,7 +48,7 @@ pub(super) fn start(gateway: &Gateway, listeners: Vec<TcpListener>, shutdown: &w
         shadow: Arc::clone(&shadow),
         max_body: rules.max_body,
         places: Arc::new(Semaphore::new(CONNECTIONS as usize)),
-        memory: Arc::new(Semaphore::new(MEMORY)),
+        memory: Arc::new(Semaphore::new(SHADOW_MEMORY)),
     });
     let listeners = listeners.into_iter().map(TcpListener::into_std).collect::<io::Result<Vec<_>>>()?;
     let (started, has_started) = sync_channel(1);

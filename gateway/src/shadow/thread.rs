@@ -30,19 +30,16 @@ fn lower_priority() {
 #[cfg(not(target_os = "linux"))]
 fn lower_priority() {}
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
+    #[cfg(target_os = "linux")]
     #[test]
     fn only_the_threads_of_the_shadow_have_a_lower_priority() {
         let nice_value = || rustix::process::getpriority_process(None).unwrap();
         let before = nice_value();
-        let (sender, values) = channel();
-        start("nicer", move || sender.send(rustix::process::getpriority_process(None).unwrap()).unwrap()).unwrap();
-        assert_eq!(values.recv().unwrap(), (before + NICER).min(19));
+        let (sender, values) = std::sync::mpsc::sync_channel(1);
+        super::start("nicer", move || sender.send(rustix::process::getpriority_process(None).unwrap()).unwrap()).unwrap();
+        assert_eq!(values.recv().unwrap(), (before + super::NICER).min(19));
         assert_eq!(nice_value(), before);
     }
 }

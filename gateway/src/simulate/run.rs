@@ -168,8 +168,7 @@ impl Run {
 
     /// As a shadow: the config's own name of the deployment that a log means by this name of a place, if there is one.
     pub fn known_place(&self, name: &str) -> Option<String> {
-        let index = self.shadow.as_ref()?.evidence.deployment(name)?;
-        let id = &self.world.deployments.get(index)?.id;
+        let id = &self.world.deployments.get(self.shadow.as_ref()?.evidence.deployment(name)?)?.id;
         Some(place_name(&id.backend, &id.deployment))
     }
 
