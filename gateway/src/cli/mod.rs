@@ -10,6 +10,7 @@ mod import;
 mod init;
 mod keys;
 mod load;
+mod log_file;
 mod logs;
 mod mock;
 mod online;

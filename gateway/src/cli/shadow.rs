@@ -1,12 +1,12 @@
 //! `spillway shadow`: what a config would have decided for the requests of a log, beside what the log says.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::log_file::{self, LogFileError, no_request};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::usage::parse_time;
@@ -23,6 +23,10 @@ use crate::simulate::world::Assumptions;
 
 /// How much of a file is read to see whose log it is.
 const HEAD: u64 = 64 * 1024;
+/// Start of the time range in a ledger, if none is given.
+const SINCE: &str = "30d";
+/// What to do about a file without requests.
+const REMEDY: &str = "if it is another kind of log, say which with --format";
 
 /// What to shadow.
 #[derive(Debug, Args)]
@@ -36,9 +40,9 @@ pub(super) struct ShadowArguments {
     /// Whose log it is. Default: what its first line looks like.
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Start of the time range in a ledger: 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z.
-    #[arg(long, default_value = "30d")]
-    since: String,
+    /// Start of the time range in a ledger: 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z. Default: 30d.
+    #[arg(long)]
+    since: Option<String>,
     /// End of the time range in a ledger. Default: now.
     #[arg(long)]
     until: Option<String>,
@@ -77,14 +81,16 @@ enum ShadowError {
     Scenario(#[from] ScenarioError),
     #[error("{0}")]
     Replay(#[from] ReplayError),
-    #[error("can't read {}: {source}", .path.display())]
-    Input { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Input(#[from] LogFileError),
     #[error("can't write {}: {source}", .path.display())]
     Output { path: PathBuf, source: std::io::Error },
     #[error("{} has no ledger: it doesn't set server.state_dir; give --log", .0.display())]
     NoLedger(PathBuf),
     #[error("{} is no log that this program knows by its first line; say whose it is with --format", .0.display())]
     Format(PathBuf),
+    #[error("--since and --until choose from a ledger, and {} is a log file, which is read whole: leave them out, and export the time range that you want", .0.display())]
+    RangeOfFile(PathBuf),
     #[error("{0}")]
     Json(#[from] serde_json::Error),
 }
@@ -118,9 +124,12 @@ fn report_of(arguments: &ShadowArguments) -> Result<String, ShadowError> {
     let name = arguments.config.file_name().unwrap_or(arguments.config.as_os_str()).to_string_lossy().into_owned();
     let mut scenario = draft.scenario(&name)?;
     let mut notes = scenario.take_everything_unknown();
-    let mut trace = trace(arguments, &scenario.config, &mut notes)?;
+    let (mut trace, file) = trace(arguments, &scenario.config, &mut notes)?;
     let assumptions = Assumptions { seed: arguments.seed, ..Assumptions::default() };
-    let (traffic, mut outcome, comparison) = shadow(&mut *trace, scenario, &assumptions)?;
+    let (traffic, mut outcome, comparison) = match (shadow(&mut *trace, scenario, &assumptions), file) {
+        (Err(ReplayError::Trace(TraceError::Nothing)), Some(file)) => return Err(no_request(&file, &trace.unused(), REMEDY).into()),
+        (result, _) => result?,
+    };
     outcome.notes.extend(notes);
     if let Some(path) = &arguments.picture {
         let write = std::fs::write(path, picture::page(&traffic, std::slice::from_ref(&outcome)));
@@ -133,27 +142,33 @@ fn report_of(arguments: &ShadowArguments) -> Result<String, ShadowError> {
     Ok(report::text(&traffic, &outcome, &comparison))
 }
 
-fn trace(arguments: &ShadowArguments, config: &Config, notes: &mut Vec<String>) -> Result<Box<dyn Trace>, ShadowError> {
+/// What a log says, and its file, if it is not a ledger.
+type Log = (Box<dyn Trace>, Option<PathBuf>);
+
+fn trace(arguments: &ShadowArguments, config: &Config, notes: &mut Vec<String>) -> Result<Log, ShadowError> {
     let own = || config.ledger.as_ref().map(|ledger| ledger.folder.clone());
     let path = arguments.log.clone().or_else(own).ok_or_else(|| ShadowError::NoLedger(arguments.config.clone()))?;
-    let unreadable = |source: std::io::Error| ShadowError::Input { path: path.clone(), source };
     let format = match arguments.format {
         Some(format) => format,
         None if arguments.log.is_none() || path.is_dir() || path.extension().is_some_and(|name| name == "sqlite") => Format::Ledger,
         None => {
             let mut head = Vec::new();
-            File::open(&path).and_then(|file| file.take(HEAD).read_to_end(&mut head)).map_err(unreadable)?;
+            let read = log_file::open(&path)?.take(HEAD).read_to_end(&mut head);
+            read.map_err(|source| LogFileError::Unreadable { path: path.clone(), source })?;
             guessed(&String::from_utf8_lossy(&head)).ok_or_else(|| ShadowError::Format(path.clone()))?
         }
     };
-    let open = || File::open(&path).map_err(unreadable);
-    Ok(match format {
+    if format != Format::Ledger && (arguments.since.is_some() || arguments.until.is_some()) {
+        return Err(ShadowError::RangeOfFile(path));
+    }
+    let open = || log_file::open(&path);
+    let trace: Box<dyn Trace> = match format {
         Format::Ledger => {
             let folder = if path.is_file() { path.parent().unwrap_or(Path::new(".")).to_owned() } else { path.clone() };
             let now = Clock::new().wall().timestamp_millis();
             let time = |text: &str| parse_time(text, now).map_err(TraceError::Ledger);
             let until = arguments.until.as_deref().map_or(Ok(now + 1), time)?;
-            let recorded = RecordedTrace::new(&folder, time(&arguments.since)?, until)?;
+            let recorded = RecordedTrace::new(&folder, time(arguments.since.as_deref().unwrap_or(SINCE))?, until)?;
             if !recorded.has_refusals() {
                 notes.push(
                     "the ledger has no refusals: 429s of backends and requests that limits refused are not in it; set `refusals = true` in [ledger]"
@@ -165,7 +180,8 @@ fn trace(arguments: &ShadowArguments, config: &Config, notes: &mut Vec<String>) 
         Format::LiteLlm => Box::new(Ordered::new(ForeignTrace::new(open()?, Source::LiteLlm, config)?)),
         Format::Apim => Box::new(Ordered::new(ForeignTrace::new(open()?, Source::Apim, config)?)),
         Format::Csv => Box::new(Ordered::new(CsvTrace::new(open()?)?)),
-    })
+    };
+    Ok((trace, (format != Format::Ledger).then_some(path)))
 }
 
 /// Whose log begins like this.

@@ -1,11 +1,11 @@
 //! `spillway simulate`: what a config would have done with the traffic of a ledger or a CSV file.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::log_file::{self, LogFileError, no_request};
 use crate::balance::target::TargetId;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,6 +19,9 @@ use crate::simulate::trace::ledger::LedgerTrace;
 use crate::simulate::trace::order::Ordered;
 use crate::simulate::trace::{Trace, TraceError};
 use crate::simulate::world::Assumptions;
+
+/// What to do about a file without requests.
+const REMEDY: &str = "`spillway simulate --help` says which columns it needs; `spillway shadow` reads other logs";
 
 /// What to simulate.
 #[derive(Debug, Args)]
@@ -81,8 +84,8 @@ enum SimulateError {
     Scenario(#[from] ScenarioError),
     #[error("{0}")]
     Replay(#[from] ReplayError),
-    #[error("can't read {}: {source}", .path.display())]
-    Input { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Input(#[from] LogFileError),
     #[error("can't write {}: {source}", .path.display())]
     Output { path: PathBuf, source: std::io::Error },
     #[error("{} has no ledger: it doesn't set server.state_dir; give --ledger or --csv", .0.display())]
@@ -124,7 +127,10 @@ fn simulate(arguments: &SimulateArguments) -> Result<String, SimulateError> {
         limits: arguments.limit.iter().cloned().collect(),
         seed: arguments.seed,
     };
-    let (traffic, outcomes) = replay(&mut *trace, scenarios, &assumptions)?;
+    let (traffic, outcomes) = match (replay(&mut *trace, scenarios, &assumptions), &arguments.csv) {
+        (Err(ReplayError::Trace(TraceError::Nothing)), Some(file)) => return Err(no_request(file, &trace.unused(), REMEDY).into()),
+        (result, _) => result?,
+    };
     if let Some(path) = &arguments.picture {
         let write = std::fs::write(path, picture::page(&traffic, &outcomes));
         write.map_err(|source| SimulateError::Output { path: path.clone(), source })?;
@@ -155,8 +161,7 @@ fn scenarios(arguments: &SimulateArguments) -> Result<Vec<Scenario>, ScenarioErr
 
 fn trace(arguments: &SimulateArguments, config: Option<&Config>) -> Result<Box<dyn Trace>, SimulateError> {
     if let Some(path) = &arguments.csv {
-        let file = File::open(path).map_err(|source| SimulateError::Input { path: path.clone(), source })?;
-        return Ok(Box::new(Ordered::new(CsvTrace::new(file)?)));
+        return Ok(Box::new(Ordered::new(CsvTrace::new(log_file::open(path)?)?)));
     }
     let own = || config.and_then(|config| config.ledger.as_ref()).map(|ledger| ledger.folder.clone());
     let folder = arguments.ledger.clone().or_else(own).ok_or_else(|| SimulateError::NoLedger(arguments.config.clone()))?;

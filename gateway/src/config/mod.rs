@@ -59,7 +59,7 @@ pub use plugins::{
 };
 pub use rights::Rights;
 pub use secret::{Secret, Secrets};
-pub use shadow::ShadowRules;
+pub use shadow::{MEMORY as SHADOW_MEMORY, ShadowRules};
 pub use traces::TraceRules;
 pub use transform::Transforms;
 

@@ -16,7 +16,8 @@ pub struct RawShadow {
     /// Addresses that another gateway mirrors its requests to. At least one. Requests there need no key: use loopback, or a
     /// network that only the mirror reaches.
     pub listen: Vec<String>,
-    /// Most bytes of a mirrored body that are read; a longer one is counted, and not used. Default `1MiB`.
+    /// Most bytes of a mirrored body that are read; a longer one is counted, and not used. Default `1MiB`, at
+    /// most `32MiB`.
     pub max_body: Option<SizeText>,
     /// Mirrored requests that may wait to be looked at; further ones are counted, and dropped. Default 4096.
     pub queue: Option<usize>,
@@ -33,6 +34,8 @@ pub struct ShadowRules {
     pub queue: usize,
 }
 
+/// Most bytes of all bodies that are being read.
+pub const MEMORY: usize = 32 << 20;
 /// Most requests that may wait.
 const LONGEST: usize = 1 << 20;
 
@@ -49,6 +52,12 @@ pub(super) fn read(raw: Option<&RawShadow>, server: Option<&Server>, check: &mut
         if address.port() != 0 && (taken || listen.contains(&address)) {
             check.problem(&key, format!("{address} is a listen address already; mirrored requests need one of their own"));
         }
+        if !address.ip().is_loopback() {
+            let what = format!(
+                "{address} can be reached from other machines, and takes requests from anybody: use a loopback address, or let a firewall or a network policy admit the mirror alone"
+            );
+            check.warn(&key, what);
+        }
         listen.push(address);
     }
     if raw.listen.is_empty() {
@@ -58,5 +67,9 @@ pub(super) fn read(raw: Option<&RawShadow>, server: Option<&Server>, check: &mut
     if !(1..=LONGEST).contains(&queue) {
         check.problem("shadow.queue", format!("must be from 1 to {LONGEST}"));
     }
-    Some(ShadowRules { listen, max_body: check.size(raw.max_body, 1 << 20, "shadow.max_body"), queue })
+    let max_body = check.size(raw.max_body, 1 << 20, "shadow.max_body");
+    if max_body > MEMORY {
+        check.problem("shadow.max_body", format!("must be at most {}MiB: that is what all bodies have together", MEMORY >> 20));
+    }
+    Some(ShadowRules { listen, max_body, queue })
 }

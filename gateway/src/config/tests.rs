@@ -226,3 +226,14 @@ fn the_reference_is_up_to_date() {
     let written = std::fs::read_to_string(path).unwrap_or_default();
     assert!(written == reference::markdown(), "docs/configuration.md is out of date: run `make docs`");
 }
+
+#[test]
+fn a_mirror_that_other_machines_reach_is_a_warning() {
+    let warnings = |address: &str| {
+        let text = format!("[shadow]\nlisten = [\"{address}\"]\n{}", minimal(""));
+        parse(&text).unwrap().warnings.iter().map(ToString::to_string).filter(|warning| warning.contains("shadow.listen[0]")).count()
+    };
+    assert_eq!((warnings("127.0.0.1:8081"), warnings("[::1]:8081"), warnings("0.0.0.0:8081"), warnings("10.0.0.4:8081")), (0, 0, 1, 1));
+    let sized = |size: &str| parse(&format!("[shadow]\nlisten = [\"127.0.0.1:0\"]\nmax_body = \"{size}\"\n{}", minimal("")));
+    assert!(sized("32MiB").is_ok() && sized("33MiB").unwrap_err().iter().any(|problem| problem.contains("at most 32MiB")));
+}

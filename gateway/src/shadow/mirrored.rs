@@ -27,8 +27,10 @@ const LONGEST: usize = 256;
 const BYTES_PER_TOKEN: u64 = 4;
 /// Completion tokens of a request of which only the prompt is known, if it sets no lower cap.
 const GUESS: u64 = 256;
-/// More tokens than any request has.
-const MOST: u64 = 1 << 40;
+/// More tokens than any request has: what one report says must not outweigh all others.
+const MOST: u64 = 1 << 24;
+/// More than any request costs.
+const DEAREST: Money = Money(1000 * Money::USD.0);
 
 /// A mirrored request. It has no content and no credential.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +90,7 @@ pub fn copy(
     let named = fields.as_ref().and_then(|fields| fields.model.clone());
     let model = inference.model.or(named).ok_or("it names no model")?;
     let fields = fields.unwrap_or_default();
-    let cap = fields.cap().map(|_| fields.completion_cap(api, 0));
+    let cap = fields.cap().map(|_| fields.completion_cap(api, 0).min(MOST));
     let generates = fields.completion_cap(api, 1) > 0;
     let output = if generates { cap.unwrap_or(GUESS).min(GUESS) } else { 0 };
     Ok(Mirrored {
@@ -96,7 +98,7 @@ pub fn copy(
         model: shortened(&model),
         consumer,
         api,
-        usage: Usage { input: body.len() as u64 / BYTES_PER_TOKEN, output, ..Usage::default() },
+        usage: Usage { input: (body.len() as u64 / BYTES_PER_TOKEN).min(MOST), output, ..Usage::default() },
         prompt_bound: Some(input_bound(body, fields.encoded)),
         cap,
         class: None,
@@ -167,7 +169,7 @@ pub fn report(body: &[u8], at: Tick) -> Result<Mirrored, &'static str> {
             status,
             backend: name(&report.backend).map(|backend| (backend, name(&report.deployment).unwrap_or_default())),
             took: number(&report.duration_ms).and_then(milliseconds),
-            cost: number(&report.cost_usd).and_then(Money::from_usd),
+            cost: number(&report.cost_usd).and_then(Money::from_usd).map(|cost| cost.min(DEAREST)),
         }),
     })
 }
@@ -248,11 +250,12 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_reported_is_bounded(model in ".{1,400}", input in any::<i64>(), output in any::<f64>(), status in any::<i32>()) {
-            let body = serde_json::json!({ "model": model, "input": input, "output": output, "status": status }).to_string();
+        fn whatever_is_reported_is_bounded(model in ".{1,400}", input in any::<i64>(), output in any::<f64>(), status in any::<i32>(), cost in any::<f64>()) {
+            let body = serde_json::json!({ "model": model, "input": input, "output": output, "status": status, "cost_usd": cost }).to_string();
             if let Ok(report) = report(body.as_bytes(), NOW) {
                 prop_assert!(report.usage.input <= MOST && report.usage.output <= MOST && report.model.chars().count() <= LONGEST);
-                prop_assert!(report.came.is_none_or(|came| (100..600).contains(&came.status)));
+                let is_bounded = |came: Came| (100..600).contains(&came.status) && came.cost.is_none_or(|cost| cost <= DEAREST);
+                prop_assert!(report.came.is_none_or(is_bounded));
             }
         }
     }

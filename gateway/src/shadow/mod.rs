@@ -5,8 +5,10 @@
 //! |---|---|
 //! | [`mirrored`] | reads a mirrored request, or a report of what came of one |
 //! | [`worker`] | the thread that decides, on virtual time that follows the clock |
+//! | [`thread`] | how a thread of the shadow is started: live requests go first |
 
 pub mod mirrored;
+pub mod thread;
 mod worker;
 
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -38,15 +40,15 @@ impl Shadow {
     pub fn start(gateway: Gateway, queue: usize) -> std::io::Result<Self> {
         let metrics = gateway.metrics.shadow.clone();
         let (sender, jobs) = sync_channel(queue);
-        std::thread::Builder::new().name("shadow".to_owned()).spawn(move || Worker::new(gateway).run(&jobs))?;
+        thread::start("shadow", move || Worker::new(gateway).run(&jobs))?;
         Ok(Shadow { queue: sender, metrics })
     }
 
-    /// Hands a request over, or counts it as dropped. Never waits.
+    /// Hands a request over, or counts it as dropped. Never waits. The thread counts what becomes of it.
     pub fn take(&self, mirrored: Mirrored) {
         self.metrics.waiting.inc();
         match self.queue.try_send(Job::Request(Box::new(mirrored))) {
-            Ok(()) => self.metrics.count(Counted::Taken),
+            Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.metrics.waiting.dec();
                 self.metrics.count(Counted::Dropped);

@@ -19,10 +19,11 @@ use crate::simulate::scenario::Scenario;
 use crate::simulate::seen::{Seen, place_name};
 use crate::simulate::trace::csv;
 use crate::simulate::world::Assumptions;
+use crate::telemetry::metrics::Mirrored as Counted;
 
 /// How long hours are remembered.
 const REMEMBERED: Duration = Duration::from_secs(32 * 86_400);
-/// Different names of consumers and backends that are kept; further ones are one.
+/// Different names of consumers, and of backends, that are kept beside the config's; further ones are one.
 const NAMES: usize = 1000;
 /// Most requests that may be under way: a mirror may say that each takes as long as it likes.
 const UNDER_WAY: usize = 100_000;
@@ -51,7 +52,8 @@ struct Current {
     runtime: Arc<Runtime>,
     run: Run,
     names: Names,
-    kept: HashSet<String>,
+    consumers: Strangers,
+    places: Strangers,
     since: String,
     requests: u64,
     /// Requests that were left out because too many were under way.
@@ -72,9 +74,8 @@ impl Worker {
                 Job::Request(mirrored) => {
                     self.gateway.metrics.shadow.waiting.dec();
                     let at = mirrored.at;
-                    if let Some(current) = self.current(at) {
-                        current.arrive(*mirrored);
-                    }
+                    let is_taken = self.current(at).is_some_and(|current| current.arrive(*mirrored));
+                    self.gateway.metrics.shadow.count(if is_taken { Counted::Taken } else { Counted::LeftOut });
                 }
                 Job::Figures(reply) => {
                     let now = now(&self.gateway);
@@ -112,27 +113,34 @@ impl Current {
             }
         };
         let since = crate::simulate::outcome::time_text(at);
-        Some(Current { runtime, run, names: Names::default(), kept: HashSet::new(), since, requests: 0, left_out: 0, notes, last: at })
+        Some(Current {
+            runtime,
+            run,
+            names: Names::default(),
+            consumers: Strangers::default(),
+            places: Strangers::default(),
+            since,
+            requests: 0,
+            left_out: 0,
+            notes,
+            last: at,
+        })
     }
 
-    /// A name, or the one of all others: a mirror may send any number of different ones.
-    fn kept(&mut self, name: String) -> String {
-        if self.kept.contains(&name) {
-            return name;
-        }
-        if self.kept.len() >= NAMES {
-            return OTHER.to_owned();
-        }
-        self.kept.insert(name.clone());
-        name
-    }
-
-    fn arrive(&mut self, mirrored: Mirrored) {
+    /// A request arrives. Returns whether it is decided: not if too many are under way.
+    fn arrive(&mut self, mirrored: Mirrored) -> bool {
         let Mirrored { at, model, consumer, api, usage, prompt_bound, cap, class, deadline, came } = mirrored;
-        let model = if self.runtime.model(&model).is_some() { model } else { UNKNOWN.to_owned() };
-        let consumer = consumer.map(|name| self.kept(name.to_string()));
+        let known = self.runtime.model(&model).map(|known| known.pool);
+        let model = if known.is_some() { model } else { UNKNOWN.to_owned() };
+        let consumer = consumer.map(|name| match self.run.knows_consumer(&name) {
+            true => name.to_string(),
+            false => self.consumers.kept(name.to_string()),
+        });
         let place = came.as_ref().and_then(|came| came.backend.as_ref()).map(|(backend, deployment)| place_name(backend, deployment));
-        let place = place.map(|name| self.kept(name));
+        let place = place.map(|name| self.run.known_place(&name).unwrap_or_else(|| self.places.kept(name)));
+        // Else it would be under way here for as long as the mirror likes.
+        let longest = known.and_then(|pool| self.runtime.pools.get(pool)).map_or(Duration::ZERO, |pool| pool.config.timeouts.total);
+        let came = came.map(|came| Came { took: came.took.map(|took| took.min(longest)), ..came });
         let took = came.as_ref().and_then(|came| came.took);
         let mut seen = match came {
             Some(Came { status, took, cost, .. }) => csv::seen(status, place.map(|name| self.names.number(&name)), took, cost),
@@ -144,7 +152,7 @@ impl Current {
         self.run.advance(self.last);
         if self.run.under_way() >= UNDER_WAY {
             self.left_out += 1;
-            return;
+            return false;
         }
         self.requests += 1;
         let request = Request {
@@ -162,6 +170,7 @@ impl Current {
         self.run.arrive(&request, &self.names);
         let oldest = self.last.0.saturating_sub(u64::try_from(REMEMBERED.as_nanos()).unwrap_or(u64::MAX));
         self.run.forget_before(Tick(oldest));
+        true
     }
 
     fn figures(&mut self, now: Tick) -> Value {
@@ -169,6 +178,37 @@ impl Current {
         self.run.advance(self.last);
         let mut outcome = self.run.outcome(&self.names);
         outcome.notes.extend(self.notes.iter().cloned());
-        json!({ "since": self.since, "requests": self.requests, "left_out": self.left_out, "outcome": outcome, "comparison": self.run.comparison() })
+        json!({ "since": self.since, "requests": self.requests, "left_out": self.left_out, "under_way": self.run.under_way(), "outcome": outcome, "comparison": self.run.comparison() })
+    }
+}
+
+/// Names that the config doesn't have: a mirror may send any number of different ones.
+#[derive(Debug, Default)]
+struct Strangers(HashSet<String>);
+
+impl Strangers {
+    /// The name, or the one of all others.
+    fn kept(&mut self, name: String) -> String {
+        if self.0.contains(&name) {
+            return name;
+        }
+        if self.0.len() >= NAMES {
+            return OTHER.to_owned();
+        }
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_names_are_kept_and_no_more() {
+        let mut strangers = Strangers::default();
+        let all: HashSet<String> = (0..5000).map(|number| strangers.kept(number.to_string())).collect();
+        assert_eq!(all.len(), NAMES + 1);
+        assert_eq!((strangers.kept("7".to_owned()).as_str(), strangers.kept("4999".to_owned()).as_str()), ("7", OTHER));
     }
 }

@@ -13,7 +13,7 @@ use super::outcome::{Outcome, Span};
 use super::reaction::{How, Reaction, reaction};
 use super::request::{Names, Request};
 use super::scenario::Scenario;
-use super::seen::SeenEnd;
+use super::seen::{SeenEnd, place_name};
 use super::shadow::Shadow;
 use super::shadow::compared::Comparison;
 use super::shadow::decision::{self, Decision, End};
@@ -159,6 +159,17 @@ impl Run {
     /// The comparison until now, if this is a shadow.
     pub fn comparison(&self) -> Option<Comparison> {
         self.shadow.as_ref().map(|shadow| shadow.compared.figures())
+    }
+
+    /// As a shadow: whether the config lists this consumer.
+    pub fn knows_consumer(&self, name: &str) -> bool {
+        self.shadow.as_ref().is_some_and(|shadow| shadow.limits.knows(name))
+    }
+
+    /// As a shadow: the config's own name of the deployment that a log means by this name of a place, if there is one.
+    pub fn known_place(&self, name: &str) -> Option<String> {
+        let id = &self.world.deployments.get(self.shadow.as_ref()?.evidence.deployment(name)?)?.id;
+        Some(place_name(&id.backend, &id.deployment))
     }
 
     /// How many requests wait or are being answered.
@@ -430,11 +441,11 @@ impl Run {
         let is_spilled = model.route.is_provisioned() && !self.world.deployments[member.deployment].is_provisioned;
         let is_provisioned = self.world.deployments[member.deployment].is_provisioned;
         let (cost, alone) = (cost(member, &call.request, is_provisioned), model.alone(usage));
-        let (tokens, tier) = (usage.input + usage.output, member.tier);
+        let (tokens, tier) = (usage.tokens(), member.tier);
         let sums = self.tally.at(call.request.at);
         let of_tier = sums.tiers.entry(tier).or_default();
         of_tier.requests += 1;
-        of_tier.tokens += tokens;
+        of_tier.tokens = of_tier.tokens.saturating_add(tokens);
         match cost {
             Cost::Known(money) => of_tier.paid += money,
             Cost::Hourly(_) => {}
@@ -442,7 +453,7 @@ impl Run {
         }
         if is_spilled {
             sums.spilled += 1;
-            sums.spilled_tokens += tokens;
+            sums.spilled_tokens = sums.spilled_tokens.saturating_add(tokens);
         }
         match alone {
             Some(money) => sums.alone += money,

@@ -58,12 +58,12 @@ impl Sums {
         for (tier, sums) in &other.tiers {
             let into = self.tiers.entry(*tier).or_default();
             into.requests += sums.requests;
-            into.tokens += sums.tokens;
+            into.tokens = into.tokens.saturating_add(sums.tokens);
             into.paid += sums.paid;
             into.unpriced += sums.unpriced;
         }
         self.spilled += other.spilled;
-        self.spilled_tokens += other.spilled_tokens;
+        self.spilled_tokens = self.spilled_tokens.saturating_add(other.spilled_tokens);
         (0..2).for_each(|at| self.throttled[at] += other.throttled[at]);
         self.waits.add(&other.waits);
         self.deadlines += other.deadlines;

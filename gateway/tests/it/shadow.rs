@@ -338,20 +338,163 @@ fn what_is_wrong_with_a_shadow_is_told() {
     let said = shadow_json(&["-c", &file, "--log", &csv]);
     assert_eq!((&said["comparison"]["log"]["served"], &said["traffic"]["unused"]["broken"]), (&json!(1), &json!(1)));
     let wrong = written(folder.path(), "wrong.toml", &TWO.replace("priority = 2", "priorty = 2"));
-    let rubbish = written(folder.path(), "rubbish.txt", "hello\n");
+    let rubbish = written(folder.path(), "rubbish.txt", "hello\nyou\n");
     let empty = written(folder.path(), "empty.jsonl", "");
+    let broken = written(folder.path(), "broken.csv", "time,model,input,output\nnever,gpt-4o,1,1\n");
     for (arguments, code, word) in [
         (vec!["-c", &wrong, "--log", &csv], 2, "priorty"),
         (vec!["-c", &file, "--log", "/nonexistent.jsonl"], 1, "/nonexistent.jsonl"),
         (vec!["-c", &file], 1, "give --log"),
         (vec!["-c", &file, "--log", &rubbish], 1, "--format"),
         (vec!["-c", &file, "--log", &rubbish, "--format", "csv"], 1, "no column 'time'"),
-        (vec!["-c", &file, "--log", &empty, "--format", "litellm"], 1, "no requests"),
+        (
+            vec!["-c", &file, "--log", &rubbish, "--format", "litellm"],
+            1,
+            "rubbish.txt has no request that can be used: lines that can't be read: 1, the first is line 2",
+        ),
+        (vec!["-c", &file, "--log", &broken], 1, "the first is line 2"),
+        (vec!["-c", &file, "--log", &empty, "--format", "litellm"], 1, "empty.jsonl is empty"),
+        (vec!["-c", &file, "--log", &empty], 1, "empty.jsonl is empty"),
+        (vec!["-c", &file, "--log", &csv, "--since", "1h"], 1, "day.csv is a log file"),
+        (vec!["-c", &file, "--log", &csv, "--until", "2026-11-02"], 1, "leave them out"),
         (vec!["-c", &file, "--log", folder.path().to_str().unwrap()], 1, "no requests"),
     ] {
         let (ended, said) = shadow(&arguments);
         assert!(ended == Some(code) && said.contains(word), "{arguments:?}: {ended:?}\n{said}");
     }
+}
+
+#[test]
+fn a_log_that_does_not_say_what_came_of_its_requests_is_not_measured_against() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "c.toml", TWO);
+    let csv = written(folder.path(), "day.csv", "time,model,input,output\n1793520000,gpt-4o,1000,100\n");
+    let (ended, said) = shadow(&["-c", &file, "--log", &csv]);
+    let line =
+        |label: &str| said.lines().find(|line| line.starts_with(label)).unwrap_or_default().split_whitespace().last().unwrap_or_default();
+    assert_eq!((ended, line("429s that callers"), line("requests that would have waited")), (Some(0), "-", "0"), "{said}");
+    assert!(said.contains("column 'status'"), "{said}");
+}
+
+#[tokio::test]
+async fn mirrored_requests_take_no_time_from_the_threads_that_serve_callers() {
+    use std::io::{Read as _, Write as _};
+    let gateway = Gateway::start(&mirrored_config("")).await;
+    // This blocks the only thread of the runtime that the gateway serves callers on.
+    let mut mirror = std::net::TcpStream::connect(gateway.running.mirrors[0]).unwrap();
+    mirror.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    mirror.write_all(&client::post("/outcome", &[], br#"{"model":"gpt-4o"}"#)).unwrap();
+    let mut answer = [0; 12];
+    mirror.read_exact(&mut answer).expect("it is answered although that thread is blocked");
+    assert_eq!(&answer, b"HTTP/1.1 204");
+}
+
+async fn mirrored(gateway: &Gateway, result: &str) -> f64 {
+    gateway.metric(&format!("spillway_shadow_requests_total{{result=\"{result}\"}}")).await
+}
+
+#[tokio::test]
+async fn all_mirrored_bodies_have_one_bound_of_memory() {
+    let gateway = Gateway::start(&mirrored_config("max_body = \"8MiB\"")).await;
+    let length = 8 << 20;
+    let head = format!("POST /outcome HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let body = vec![b' '; length - 1];
+    let mut connections = Vec::new();
+    for _ in 0..5 {
+        let mut connection = client::Connection::open(gateway.running.mirrors[0]).await.unwrap();
+        connection.send(&head).await.unwrap();
+        // The refused one may be closed while it sends.
+        let _ = connection.send(&body).await;
+        connections.push(connection);
+    }
+    eventually("there is no memory for one of them", async || mirrored(&gateway, "dropped").await == 1.0).await;
+    // The others have theirs.
+    let mut answered = 0;
+    for mut connection in connections {
+        let _ = connection.send("x").await;
+        answered += usize::from(
+            connection.answer_head().await.is_ok_and(|(status, head)| status == 204 && head.header("connection") != Some("close")),
+        );
+    }
+    assert_eq!(answered, 4);
+    assert_eq!(client::ask(gateway.running.mirrors[0], client::post("/outcome", &[], b"{}")).await.unwrap().status, 204);
+    assert_eq!((mirrored(&gateway, "unreadable").await, mirrored(&gateway, "dropped").await), (5.0, 1.0));
+}
+
+#[tokio::test]
+async fn mirrors_have_one_bound_of_connections() {
+    let config = mirrored_config("").replace("[\"127.0.0.1:0\"]\n\n", "[\"127.0.0.1:0\", \"127.0.0.1:0\"]\n\n");
+    let gateway = Gateway::start(&config).await;
+    let mirrors = &gateway.running.mirrors;
+    assert_eq!(mirrors.len(), 2, "{config}");
+    let mut connections = Vec::new();
+    for number in 0..128 {
+        let mut connection = client::Connection::open(mirrors[number % 2]).await.unwrap();
+        connection.send(client::post("/outcome", &[], br#"{"model":"gpt-4o"}"#)).await.unwrap();
+        assert_eq!(connection.answer_head().await.unwrap().0, 204);
+        connections.push(connection);
+    }
+    let mut further = client::Connection::open(mirrors[0]).await.unwrap();
+    let _ = further.send(client::post("/outcome", &[], b"{}")).await;
+    assert!(further.answer_head().await.is_err());
+    assert_eq!(mirrored(&gateway, "dropped").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_mirror_may_expect_100_and_what_breaks_off_is_unreadable() {
+    let gateway = Gateway::start(&mirrored_config("max_body = \"4KiB\"")).await;
+    let mirror = gateway.running.mirrors[0];
+    let body = r#"{"model":"gpt-4o"}"#;
+    let mut connection = client::Connection::open(mirror).await.unwrap();
+    let head = |length: usize| format!("POST /outcome HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n");
+    connection.send(head(body.len())).await.unwrap();
+    assert_eq!(connection.answer_head().await.unwrap().0, 100);
+    connection.send(body).await.unwrap();
+    assert_eq!(connection.answer_head().await.unwrap().0, 204);
+    // What is too long by its head is not waited for.
+    let mut connection = client::Connection::open(mirror).await.unwrap();
+    connection.send(head(5000)).await.unwrap();
+    assert_eq!(connection.answer_head().await.unwrap().0, 204);
+    let mut connection = client::Connection::open(mirror).await.unwrap();
+    connection.send("POST /outcome HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n").await.unwrap();
+    eventually("the broken one is counted", async || mirrored(&gateway, "unreadable").await == 1.0).await;
+    assert_eq!(mirrored(&gateway, "too_large").await, 1.0);
+    let _ = figures(&gateway).await;
+    assert_eq!(mirrored(&gateway, "taken").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_report_can_not_stay_under_way_for_longer_than_its_pool_allows() {
+    let config = mirrored_config("")
+        .replace("models = [\"gpt-4o\"]", "models = [\"gpt-4o\"]\ntimeouts = { total = \"1s\" }\nretry = { wait = \"0s\" }");
+    let gateway = Gateway::start(&config).await;
+    let report = json!({ "model": "gpt-4o", "status": 200, "backend": "paid-france", "deployment": "gpt4o", "duration_ms": 86_399_000 });
+    let sent = client::post("/outcome", &[], report.to_string().as_bytes());
+    assert_eq!(client::ask(gateway.running.mirrors[0], sent).await.unwrap().status, 204);
+    eventually("it has ended", async || {
+        let said = figures(&gateway).await;
+        (&said["requests"], &said["under_way"]) == (&json!(1), &json!(0))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn invented_names_do_not_displace_those_of_the_config() {
+    let gateway = Gateway::start(&mirrored_config("")).await;
+    let mut connection = client::Connection::open(gateway.running.mirrors[0]).await.unwrap();
+    let report = |consumer: &str, backend: &str| {
+        json!({ "model": "gpt-4o", "consumer": consumer, "status": 200, "backend": backend, "deployment": "gpt4o" }).to_string()
+    };
+    let invented = (0..1100).map(|number| report(&format!("c{number}"), &format!("b{number}")));
+    for body in invented.chain((0..5).map(|_| report("crm", "https://france.openai.azure.com/"))) {
+        connection.send(client::post("/outcome", &[], body.as_bytes())).await.unwrap();
+        assert_eq!(connection.answer_head().await.unwrap().0, 204);
+    }
+    let said = figures(&gateway).await;
+    let comparison = &said["comparison"];
+    assert_eq!((&comparison["limits"][0]["owner"], &comparison["limits"][0]["refused"]), (&json!("consumer 'crm'"), &json!(2)), "{said:#}");
+    let requests: u64 = comparison["deployments"].as_array().unwrap().iter().map(|of| of["log_requests"].as_u64().unwrap()).sum();
+    assert_eq!(requests, 5, "{said:#}");
 }
 
 /// The text of a config whose gateway takes mirrored requests.

@@ -187,7 +187,7 @@ impl Compared {
         if let (SeenEnd::Served, Some((deployment, _))) = (&seen.end, asked.last()) {
             let figures = &mut self.deployments[*deployment];
             figures.log_requests += 1;
-            figures.log_tokens += request.usage.tokens();
+            figures.log_tokens = figures.log_tokens.saturating_add(request.usage.tokens());
         }
     }
 
@@ -203,7 +203,7 @@ impl Compared {
             End::Served(deployment) => {
                 let figures = &mut self.deployments[*deployment];
                 figures.requests += 1;
-                figures.tokens += request.usage.tokens();
+                figures.tokens = figures.tokens.saturating_add(request.usage.tokens());
                 match seen {
                     Some(SeenEnd::NoBackend | SeenEnd::Failed) if status == Some(429) => self.spared_429s += 1,
                     Some(SeenEnd::NoBackend | SeenEnd::Failed) => self.spared_failures += 1,

@@ -56,6 +56,11 @@ impl Evidence {
         (Answers { left, next, is_ours: seen.is_ours }, unknown)
     }
 
+    /// The deployment of the config that this name of a place means.
+    pub(in crate::simulate) fn deployment(&self, name: &str) -> Option<usize> {
+        self.places.find(name)
+    }
+
     /// How much longer a deployment is known to refuse.
     pub(in crate::simulate) fn refuses_for(&self, deployment: usize, now: Tick) -> Option<Duration> {
         Some(self.closed[deployment].since(now)).filter(|left| !left.is_zero())

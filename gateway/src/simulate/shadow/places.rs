@@ -53,7 +53,8 @@ impl Places {
         found
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
+    /// The index of the deployment that is meant by this name.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
         let (backend, deployment) = name.split_once('\n').unwrap_or((name, ""));
         let (backend, deployment) = (backend.to_lowercase(), deployment.to_lowercase());
         let host = host_of_url(&backend).unwrap_or_default();

@@ -98,7 +98,8 @@ impl<R: Read> Trace for ForeignTrace<R> {
         let usage = match row.usage {
             Some(usage) => {
                 let mean = self.means.entry(model).or_default();
-                *mean = Mean { input: mean.input + usage.input, output: mean.output + usage.output, count: mean.count + 1 };
+                let (input, output) = (mean.input.saturating_add(usage.input), mean.output.saturating_add(usage.output));
+                *mean = Mean { input, output, count: mean.count + 1 };
                 usage
             }
             None => {

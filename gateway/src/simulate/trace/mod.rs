@@ -64,6 +64,6 @@ pub enum TraceError {
     )]
     Column(&'static str),
     /// There is nothing to replay.
-    #[error("there are no requests to replay in this time range")]
+    #[error("the ledger has no requests in this time range; choose another one with --since and --until")]
     Nothing,
 }

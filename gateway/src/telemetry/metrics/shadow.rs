@@ -17,16 +17,18 @@ pub struct ShadowMetrics {
 pub enum Mirrored {
     /// It was counted.
     Taken,
-    /// Too many waited.
+    /// Too many waited, or were connected, or the memory for bodies was used up.
     Dropped,
     /// Its body is too long.
     TooLarge,
     /// It is no request of an API, or its body can't be read.
     Unreadable,
+    /// Too many were under way in the shadow, or the config can't be shadowed.
+    LeftOut,
 }
 
 impl Mirrored {
-    const ALL: [Mirrored; 4] = [Mirrored::Taken, Mirrored::Dropped, Mirrored::TooLarge, Mirrored::Unreadable];
+    const ALL: [Mirrored; 5] = [Mirrored::Taken, Mirrored::Dropped, Mirrored::TooLarge, Mirrored::Unreadable, Mirrored::LeftOut];
 
     fn label(self) -> &'static str {
         match self {
@@ -34,6 +36,7 @@ impl Mirrored {
             Mirrored::Dropped => "dropped",
             Mirrored::TooLarge => "too_large",
             Mirrored::Unreadable => "unreadable",
+            Mirrored::LeftOut => "left_out",
         }
     }
 }
