@@ -149,7 +149,10 @@ fn a_config_of_three_tiers_shows_who_serves_under_each_fault_without_secrets_or_
     assert!(cut["broken"].as_u64().unwrap() > 0);
     // A limit holds, and others don't suffer.
     let flood = fault(&rehearsal, "flood", "app");
-    assert_eq!(flood["limits"][0], json!({ "limit": "consumers.app requests_per_minute", "allowed": 30, "used": 30, "kept": true, "reached": true }));
+    assert_eq!(
+        flood["limits"][0],
+        json!({ "limit": "consumers.app requests_per_minute", "allowed": 30, "used": 30, "kept": true, "reached": true })
+    );
     let others = flood["requests"].as_array().unwrap().iter().filter(|one| one["consumer"] == "other");
     assert_eq!(others.filter(|one| one["status"] == 200).count(), 24);
     let not: Vec<&str> = rehearsal["not_applicable"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
