@@ -43,11 +43,7 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
                 clock.sleep(rules.interval).await;
                 continue;
             }
-            Err(Unaskable::Unwritable(error)) => {
-                warn!(backend = %name, pool = %pool, %error, "the health check can't be made");
-                return;
-            }
-            Err(Unaskable::Request(error)) => {
+            Err(error) => {
                 warn!(backend = %name, pool = %pool, %error, "the health check can't be made");
                 return;
             }
@@ -89,22 +85,14 @@ impl HealthCheck for Current {
 }
 
 /// Why a backend can't be checked.
+#[derive(Debug, thiserror::Error)]
 enum Unaskable {
+    #[error("no credential to send")]
     NoCredential,
-    Unwritable(Unwritable),
-    Request(pingora::BError),
-}
-
-impl From<Unwritable> for Unaskable {
-    fn from(error: Unwritable) -> Self {
-        Unaskable::Unwritable(error)
-    }
-}
-
-impl From<pingora::BError> for Unaskable {
-    fn from(error: pingora::BError) -> Self {
-        Unaskable::Request(error)
-    }
+    #[error(transparent)]
+    Unwritable(#[from] Unwritable),
+    #[error(transparent)]
+    Request(#[from] pingora::BError),
 }
 
 fn request(upstream: &Upstream, rules: &HealthRules, clock: &Clock) -> Result<RequestHeader, Unaskable> {

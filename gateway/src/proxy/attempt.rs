@@ -143,35 +143,35 @@ impl AttemptState {
             booking.settle(self.used(books), now);
         }
         metering::book_attempt(gateway, books, model_request, &self, outcome);
-        let took = now.since(self.began);
-        let status = self.status.map(|status| status.as_u16());
-        let target = Arc::clone(self.lease.target());
-        let served_by = spillover::served_by(&self);
         let retry_after = match outcome {
             AttemptOutcome::Throttled => self.signal.refused_for(),
             outcome if outcome.is_served() => self.signal.exhausted_for(),
             _ => self.signal.retry_after,
         };
-        let AttemptState { member, began, waited, span, said, lease, scope, ptu_percent, .. } = self;
-        let stale = false;
-        let record = AttemptRecord {
-            target,
-            member,
-            served_by,
-            ptu_percent,
-            outcome,
-            status,
-            began,
-            took,
-            waited,
-            span,
-            said,
-            stale,
-            retry_after,
-            scope,
-        };
+        let said = self.said.take();
+        let record = AttemptRecord { said, retry_after, scope: self.scope, ..self.so_far(outcome, now) };
         note(books, model_request, record);
-        lease
+        self.lease
+    }
+
+    /// Its record if it ends now, without what the backend said.
+    fn so_far(&self, outcome: AttemptOutcome, now: Tick) -> AttemptRecord {
+        AttemptRecord {
+            target: Arc::clone(self.lease.target()),
+            member: self.member,
+            served_by: spillover::served_by(self),
+            ptu_percent: self.ptu_percent,
+            outcome,
+            status: self.status.map(|status| status.as_u16()),
+            began: self.began,
+            took: now.since(self.began),
+            waited: self.waited,
+            span: self.span,
+            said: None,
+            stale: false,
+            retry_after: None,
+            scope: ThrottleScope::default(),
+        }
     }
 }
 
@@ -229,27 +229,8 @@ impl<'g> Attempt<'g> {
     }
 
     fn note_part(&mut self, facts: &Facts, attempts: &mut Attempts, outcome: AttemptOutcome, status: Option<u16>, stale: bool) {
-        let AttemptState { member, began, waited, span, ptu_percent, .. } = self.state;
-        let (target, now) = (Arc::clone(self.state.lease.target()), self.gateway.clock.now());
-        let took = now.since(began);
-        let served_by = spillover::served_by(&self.state);
-        let (said, retry_after, scope) = (None, None, ThrottleScope::default());
-        attempts.records.push(AttemptRecord {
-            target,
-            member,
-            served_by,
-            ptu_percent,
-            outcome,
-            status,
-            began,
-            took,
-            waited,
-            span,
-            said,
-            stale,
-            retry_after,
-            scope,
-        });
+        let now = self.gateway.clock.now();
+        attempts.records.push(AttemptRecord { status, stale, ..self.state.so_far(outcome, now) });
         self.state.began = now;
         self.state.waited = Duration::ZERO;
         self.state.span = traced::attempt(facts);

@@ -51,8 +51,6 @@ fn is_upstreams_own(name: &str) -> bool {
         || name.starts_with("access-control-")
 }
 
-type Names = SmallVec<[HeaderName; 8]>;
-
 /// The fields that a `Connection` field names as hop-by-hop.
 pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
     nominated_in(headers.get_all(header::CONNECTION).into_iter().map(HeaderValue::as_bytes))
@@ -83,15 +81,6 @@ pub fn passed_on<'c>(caller: &'c RequestHeader, allowed: &'c [HeaderName]) -> im
     let nominated = nominated(&caller.headers);
     let stays = move |name: &str| is_hop_by_hop(name) || stays_here(name, allowed) || is_among(name, &nominated);
     caller.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).filter(move |(name, _)| !stays(name))
-}
-
-/// Removes fields that must not go to the upstream. Pingora's own loop starts from a copy without hop-by-hop fields and
-/// those that `Connection` names.
-pub fn strip_caller(request: &mut RequestHeader, allowed: &[HeaderName]) {
-    let names: Names = request.headers.keys().filter(|name| stays_here(name.as_str(), allowed)).cloned().collect();
-    for name in names {
-        request.remove_header(&name);
-    }
 }
 
 /// Whether the comma-separated fields of this name contain a word.

@@ -12,14 +12,16 @@ use crate::{TURNS, Turns, median};
 
 /// Prints what a 1 KiB request and a chunk of a stream cost with each, of the floor's.
 pub async fn costs(directory: &Path, backend: &Backend, floor: &mut Proxy, turn: Duration) {
-    for (name, start) in [("nginx", true), ("haproxy", false)] {
+    for name in ["nginx", "haproxy"] {
         let Some(program) = installed(name) else {
             println!("{name:<32} is not installed: no row");
             continue;
         };
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut proxy =
-            if start { nginx(&program, directory, backend, address).await } else { haproxy(&program, directory, backend, address).await };
+        let mut proxy = match name {
+            "nginx" => nginx(&program, directory, backend, address).await,
+            _ => haproxy(&program, directory, backend, address).await,
+        };
         let mut ratios = Vec::new();
         for case in [Case::Plain { body: 1 << 10, refuse: false }, Case::Stream] {
             let mut turns = Turns::new(&mut proxy, floor, case).await;
