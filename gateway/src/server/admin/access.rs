@@ -4,32 +4,38 @@ use http::{Method, StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
+use super::actor::Actor;
 use super::answer::{Answer, problem};
 use super::state::Admin;
 
 impl Admin {
-    /// Why a request is refused.
-    pub(super) fn refusal(&self, session: &ServerSession) -> Option<Answer> {
-        if !self.is_allowed(session) {
-            return Some(problem(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer'"));
-        }
+    /// Who sends a request, or why it is refused.
+    pub(super) fn actor(&self, session: &ServerSession) -> Result<Actor, Answer> {
+        let runtime = self.gateway.runtime.load();
+        let token = runtime.config.server.admin_token.as_ref();
         let head = session.req_header();
-        let has_token = self.gateway.runtime.load().config.server.admin_token.is_some();
-        if !has_token && !names_an_address(head) {
+        let actor = match token {
+            None => Actor::Local,
+            Some(token) if has_token(head, token.expose()) => Actor::Token,
+            Some(_) => return Err(problem(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer'")),
+        };
+        if actor == Actor::Local && !names_an_address(head) {
             let message =
                 "without server.admin_token this listener accepts only an IP address or 'localhost' as host, to prevent DNS rebinding";
-            return Some(problem(StatusCode::FORBIDDEN, message));
+            return Err(problem(StatusCode::FORBIDDEN, message));
         }
-        is_foreign(head).then(|| problem(StatusCode::FORBIDDEN, "requests from pages of other origins are refused"))
+        if is_foreign(head) {
+            return Err(problem(StatusCode::FORBIDDEN, "requests from pages of other origins are refused"));
+        }
+        Ok(actor)
     }
+}
 
-    fn is_allowed(&self, session: &ServerSession) -> bool {
-        let runtime = self.gateway.runtime.load();
-        let Some(token) = &runtime.config.server.admin_token else { return true };
-        let given = session.req_header().headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
-        let wanted = spillway_plugins::auth::digest(format!("Bearer {}", token.expose()).as_bytes());
-        given.is_some_and(|given| spillway_plugins::auth::digest(given).equals(&wanted))
-    }
+/// Whether a request has the admin token. Digests are compared, so that the time tells nothing.
+fn has_token(head: &RequestHeader, token: &str) -> bool {
+    let given = head.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
+    let wanted = spillway_plugins::auth::digest(format!("Bearer {token}").as_bytes());
+    given.is_some_and(|given| spillway_plugins::auth::digest(given).equals(&wanted))
 }
 
 /// Whether the request's host is an address, or `localhost`.

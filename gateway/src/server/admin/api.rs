@@ -7,6 +7,7 @@ use spillway_plugins::limits::LimitKind;
 use spillway_plugins::prices::Money;
 use tokio::sync::oneshot;
 
+use super::actor::Role;
 use super::answer::{AdminReply, Answer, answer, json_answer, problem};
 use super::page;
 use super::state::Admin;
@@ -44,6 +45,11 @@ const POST_PATHS: [&str; 6] = ["/api/reload", "/api/upgrade", "/api/log", "/api/
 const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID,shadow}, \
      and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL";
 
+/// The least role that may use a path: to look is less than to change.
+fn least_role(method: &Method, _path: &str) -> Role {
+    if method == Method::GET { Role::Viewer } else { Role::Operator }
+}
+
 impl Admin {
     pub(super) async fn answer(&self, session: &mut ServerSession) -> AdminReply {
         let head = session.req_header();
@@ -56,8 +62,12 @@ impl Admin {
             "/" if method == Method::GET => return page::page().into(),
             _ => {}
         }
-        if let Some(refusal) = self.refusal(session) {
-            return refusal.into();
+        let role = match self.actor(session) {
+            Ok(actor) => actor.role(),
+            Err(refusal) => return refusal.into(),
+        };
+        if role < least_role(&method, &path) {
+            return problem(StatusCode::FORBIDDEN, "your role doesn't allow this").into();
         }
         let ok = |value: Value| AdminReply::Whole(json_answer(StatusCode::OK, &value));
         match (&method, path.as_str()) {

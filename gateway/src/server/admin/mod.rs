@@ -1,6 +1,7 @@
 //! The admin listener: metrics, health, the status page and its API.
 
 mod access;
+mod actor;
 mod answer;
 mod api;
 mod events;
@@ -109,7 +110,7 @@ impl Admin {
 
     /// In which room a request is answered.
     fn kind(&self, session: &ServerSession) -> Whose {
-        let refused = || self.refusal(session).is_some();
+        let refused = || self.actor(session).is_err();
         match session.req_header().uri.path() {
             "/healthz" | "/readyz" => Whose::Probe,
             "/" => Whose::Stranger,
