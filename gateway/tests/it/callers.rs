@@ -254,7 +254,7 @@ async fn a_storm_of_unknown_keys_is_one_fetch() {
     for caller in callers {
         assert_eq!(caller.await.unwrap(), 401);
     }
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(60));
     assert_eq!(issuer.fetches(), 2, "the first one, and one for all of them");
     assert_eq!(bearer(&gateway, &key.token("a", &issuer.claims("app"))).await.status, 200);
 }

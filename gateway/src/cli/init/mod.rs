@@ -228,7 +228,7 @@ fn say(paths: &Paths, answers: &Answers, keys: &[NamedKey], moved: &Option<Moved
         }
     }
     next(format!(
-        "curl http://127.0.0.1:8080/v1/chat/completions -H \"api-key: $(cat {key})\" -H 'content-type: application/json' \
+        "printf 'api-key: %s' \"$(cat {key})\" | curl http://127.0.0.1:8080/v1/chat/completions -H @- -H 'content-type: application/json' \
          -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Are you there?\"}}]}}'",
         key = key_file.display(),
         model = answers.model
