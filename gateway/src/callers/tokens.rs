@@ -14,7 +14,7 @@ use super::caller::{Caller, Denied};
 use super::consumer::LiveConsumer;
 use super::grants::Grants;
 use super::issuer::Issuer;
-use crate::config::{CacheNamespace, Consumer, ConsumerLog, TokenRules, Transforms, UNLISTED, Unlisted};
+use crate::config::{CacheNamespace, Consumer, ConsumerLog, IssuedKeyRules, TokenRules, Transforms, UNLISTED, Unlisted};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 
@@ -135,6 +135,8 @@ impl Tokens {
             headers: Vec::new(),
             class: Class::default(),
             deadline: None,
+            owners: Vec::new(),
+            issued_keys: IssuedKeyRules::default(),
             group: None,
             limits: unlisted.limits.clone(),
             cache: Some(CacheNamespace::Own),

@@ -21,6 +21,8 @@ pub struct Group {
     pub name: Arc<str>,
     /// The limits of all of them together.
     pub rules: Rules,
+    /// Who owns all of its consumers.
+    pub owners: Vec<String>,
 }
 
 /// How token quotas and budgets work while Redis can't be reached.

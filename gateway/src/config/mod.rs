@@ -15,6 +15,7 @@ mod parse;
 pub mod pem;
 mod places;
 mod plugins;
+mod portal;
 mod quota_pools;
 pub mod raw;
 pub mod reference;
@@ -57,6 +58,7 @@ pub use plugins::{
     Auth, CacheNamespace, CacheRules, ConsumerLog, ExactRules, GuardRules, Plugins, PromptLogRules, SafetyRules, SemanticRules, TokenRules,
     Unlisted,
 };
+pub use portal::{IssuedKeyRules, PersonNames, Portal, PortalListener};
 pub use rights::Rights;
 pub use secret::{Secret, Secrets};
 pub use shadow::{MEMORY as SHADOW_MEMORY, ShadowRules};
@@ -147,6 +149,8 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     /// Directory for what must survive a restart.
     pub state_dir: Option<PathBuf>,
+    /// The page where people make their own keys.
+    pub portal: Portal,
 }
 
 /// TLS on the listeners: files that are re-read when they change.

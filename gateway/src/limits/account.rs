@@ -76,6 +76,14 @@ impl Account {
         }
     }
 
+    /// All its scopes, those for single models in the order of the models' names: the model, if the scope is for one.
+    pub fn all(&self) -> impl Iterator<Item = (Option<&str>, &Arc<Scope>)> {
+        let mut models: Vec<(&String, &Arc<Scope>)> = self.models.iter().collect();
+        models.sort_by_key(|(model, _)| *model);
+        let models = models.into_iter().map(|(model, scope)| (Some(model.as_str()), scope));
+        self.own.iter().map(|own| (None, own)).chain(models).chain(self.group.iter().map(|group| (None, group)))
+    }
+
     /// The scopes of a request for `model`, without its pool's scope.
     pub fn scopes(&self, model: &str) -> Scopes {
         let mut scopes = Scopes::new();

@@ -1,7 +1,7 @@
 //! Start, run, stop, and hand over.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use super::background::{Upkeep, wait_for_backends};
 use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over};
 use super::handover::successor::Successor;
 use super::inherited_sockets::Sockets;
+use super::listeners::{BindError, Listeners};
 use super::reload::{By, Reloader, Source};
 use super::service::Service;
 use super::signals::{Signal, Signals};
@@ -41,13 +42,8 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address can't be listened on.
-    #[error("can't listen on {address}: {source}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error("{0}")]
+    Bind(#[from] BindError),
     /// The config can't be used.
     #[error("{0}")]
     Runtime(#[from] RuntimeError),
@@ -95,10 +91,7 @@ pub struct Launch {
 /// A gateway that is prepared, but accepts nothing yet.
 struct Prepared {
     gateway: Gateway,
-    listeners: Vec<TcpListener>,
-    /// For mirrored requests.
-    mirrors: Vec<TcpListener>,
-    admin: TcpListener,
+    listeners: Listeners,
     own_requests: mpsc::Receiver<DuplexStream>,
     upkeep: Upkeep,
     source: Source,
@@ -114,6 +107,8 @@ pub struct Running {
     pub listen: Vec<SocketAddr>,
     /// The admin listener's address.
     pub admin: SocketAddr,
+    /// The address of the listener for people, if there is one.
+    pub portal: Option<SocketAddr>,
     /// The addresses of the listeners for mirrored requests.
     pub mirrors: Vec<SocketAddr>,
     /// Reloads the config.
@@ -181,10 +176,7 @@ pub async fn launch(launch: Launch) -> Result<Running, StartError> {
 }
 
 async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Sockets, by: By) -> Result<Prepared, StartError> {
-    let mut bind = |address: SocketAddr| sockets.listen(address).map_err(|source| StartError::Bind { address, source });
-    let listeners = config.server.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
-    let admin = bind(config.server.admin)?;
-    let mirrors = config.shadow.iter().flat_map(|rules| &rules.listen).map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+    let listeners = Listeners::bind(&config, sockets)?;
     let metrics = Arc::new(Metrics::new()?);
     if let Some(folder) = &config.server.state_dir {
         metrics.watch_state(folder)?;
@@ -204,17 +196,14 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     upkeep.start(&runtime, &clock);
     let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics })?;
     wait_for_backends(&gateway.runtime.load_full()).await;
-    Ok(Prepared { gateway, listeners, mirrors, admin, own_requests, upkeep, source, by, ptu_file })
+    Ok(Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file })
 }
 
 impl Prepared {
     /// Accepts connections from now on.
     fn accept(self) -> Result<Running, StartError> {
-        let Prepared { gateway, listeners, mirrors, admin, own_requests, upkeep, source, by, ptu_file } = self;
-        let listen: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let (admin_address, mirrored) = (admin.local_addr()?, mirrors.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?);
-        let all = listeners.iter().chain([&admin]).chain(&mirrors);
-        let sockets = all.map(|listener| listener.as_fd().try_clone_to_owned()).collect::<Result<_, _>>()?;
+        let Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file } = self;
+        let (addresses, sockets) = (listeners.addresses()?, listeners.copies()?);
         let server = gateway.runtime.load().config.server.clone();
         let conf = ServerConf { threads: server.threads.unwrap_or(1), ..ServerConf::default() };
         let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
@@ -235,20 +224,21 @@ impl Prepared {
         }
         tasks.push(tokio::spawn(self_listener::accept(own_requests, Arc::clone(&proxy), watch.clone())));
         let (control, upgrades) = Control::new(Arc::clone(&reloader));
-        let (shadow, mirroring) = shadow_listener::start(&gateway, mirrors, &watch)?;
+        let (shadow, mirroring) = shadow_listener::start(&gateway, listeners.mirrors, &watch)?;
         let api = Admin::new(gateway.clone(), control, shadow);
         let busy = api.busy();
-        let administration = tokio::spawn(admin::serve(admin, api, watch.clone()));
+        let administration = tokio::spawn(admin::serve(listeners.admin, listeners.portal, api, watch.clone()));
         let (idle_end, ends) = watch::channel(false);
         let service = Service { proxy: Arc::clone(&proxy), gateway: gateway.clone(), shutdown: watch, idle_end: ends };
         let accept = |listener: TcpListener| tokio::spawn(listen::accept(listener, service.clone()));
-        let accepting = listeners.into_iter().map(accept).chain(mirroring).collect();
+        let accepting = listeners.callers.into_iter().map(accept).chain(mirroring).collect();
         let sharing = sharing::start(&gateway);
         Ok(Running {
             gateway,
-            listen,
-            admin: admin_address,
-            mirrors: mirrored,
+            listen: addresses.callers,
+            admin: addresses.admin,
+            portal: addresses.portal,
+            mirrors: addresses.mirrors,
             reloader,
             sockets,
             shutdown,
@@ -480,7 +470,7 @@ pub fn run(config: Config, source: Source, successor: Option<Successor>) -> Resu
         let signals = Signals::new()?;
         let running = launch(Launch { config, source, clock: Clock::new(), sockets, successor }).await?;
         count_panics(&running.gateway);
-        info!(listen = ?running.listen, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+        info!(listen = ?running.listen, admin = %running.admin, portal = running.portal.map(tracing::field::display), version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
         running.serve(signals, &program).await;
         Ok(())
     });

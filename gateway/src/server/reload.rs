@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::background::{Upkeep, wait_for_backends};
 use crate::config::error::ConfigError;
-use crate::config::{AccessLogConfig, Config, Secrets};
+use crate::config::{AccessLogConfig, Config, Secrets, Server};
 use crate::gateway::Gateway;
 use crate::limits::UsageHistory;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
@@ -311,9 +311,11 @@ fn fingerprint(path: &Path) -> Option<Fingerprint> {
 /// The keys whose values in `new` differ from those at the start, but can't be changed at run time.
 fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
     let (was, is) = (&old.server, &new.server);
+    let listen_of = |server: &Server| server.portal.listener.as_ref().map(|listener| listener.listen);
     let fixed = [
         ("server.listen", was.listen != is.listen),
         ("server.admin", was.admin != is.admin),
+        ("server.portal.listen", listen_of(was) != listen_of(is)),
         ("server.threads", was.threads != is.threads),
         ("server.state_dir", was.state_dir != is.state_dir),
         ("ledger", old.ledger != new.ledger && was.state_dir == is.state_dir),
@@ -328,6 +330,11 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
 fn with_fixed(old: &Config, mut new: Config) -> Config {
     new.server.listen.clone_from(&old.server.listen);
     new.server.admin = old.server.admin;
+    match (&mut new.server.portal.listener, &old.server.portal.listener) {
+        // Its URL may change.
+        (Some(new), Some(old)) => new.listen = old.listen,
+        (new, old) => new.clone_from(old),
+    }
     new.server.threads = old.server.threads;
     new.server.state_dir.clone_from(&old.server.state_dir);
     new.ledger.clone_from(&old.ledger);

@@ -152,6 +152,21 @@ pub struct Remaining {
     pub tokens: Option<Counter>,
 }
 
+/// One limit of a scope, and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Its kind.
+    pub kind: LimitKind,
+    /// The limit, in requests, tokens or [`Money`]'s unit.
+    pub limit: u64,
+    /// What is neither used or reserved at this node, nor the share of another node.
+    pub left: u64,
+    /// The calendar period of a quota or budget.
+    pub period: Option<Period>,
+    /// Time until all of it is left again, if nothing more is used; `None` for concurrent requests.
+    pub reset: Option<Duration>,
+}
+
 /// The current time, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamps {

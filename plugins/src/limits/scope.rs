@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::period::Span;
 use super::share::{Proposal, Share, headroom};
 use super::state::State;
-use super::{Cell, LimitKind, Remaining, Rules, Tally, Timestamps, Used};
+use super::{Cell, Left, LimitKind, Remaining, Rules, Tally, Timestamps, Used};
 
 /// The kind of owner. A request has at most one of each, and locks them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,7 +136,14 @@ impl<C: Cell<State>> Scope<C> {
         self.lock().share = share;
     }
 
-    /// What a caller has left.
+    /// What is left of each limit, in the order of [`LimitKind::ALL`].
+    pub fn left(&self, now: Timestamps) -> Vec<Left> {
+        let mut state = self.lock();
+        state.advance(now.second());
+        state.left(&self.rules, now)
+    }
+
+    /// What a caller has left of its limits per minute.
     pub fn remaining(&self, now: Timestamps) -> Remaining {
         let mut state = self.lock();
         state.advance(now.second());

@@ -8,7 +8,7 @@ use super::period::Span;
 use super::rolling::Rolling;
 use super::share::Share;
 use super::windows::Windows;
-use super::{Alert, Class, Counter, Demand, LimitKind, Remaining, Rules, Timestamps, Used};
+use super::{Alert, Class, Counter, Demand, Left, LimitKind, Remaining, Rules, Timestamps, Used};
 
 /// Why a request can't be admitted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,12 +238,16 @@ impl State {
     /// This node's share of a limit, if it is shared. A period that has just begun has none yet.
     pub(super) fn share_of(&self, kind: LimitKind, now: Timestamps) -> Option<u64> {
         let share = self.share.as_ref()?;
-        let current = match kind {
+        Some(if self.is_current(share, kind, now) { share.most[kind as usize] } else { 0 })
+    }
+
+    /// Whether a share is for the current period.
+    fn is_current(&self, share: &Share, kind: LimitKind, now: Timestamps) -> bool {
+        match kind {
             LimitKind::Quota => self.quota.as_ref().is_some_and(|quota| quota.span(now.unix).start == share.quota_start),
             LimitKind::Budget => self.budget.as_ref().is_some_and(|budget| budget.span(now.unix).start == share.budget_start),
             LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => true,
-        };
-        Some(if current { share.most[kind as usize] } else { 0 })
+        }
     }
 
     /// Time until at most `most` is used.
@@ -391,6 +395,24 @@ impl State {
             self.alerted[at] = (start, percent);
             Some(Alert { kind, percent })
         })
+    }
+
+    /// What is left of each limit, as of the last `advance`.
+    pub(super) fn left(&self, rules: &Rules, now: Timestamps) -> Vec<Left> {
+        let used = self.used(now.unix);
+        let of = |kind: LimitKind| {
+            let limit = rules.limit(kind)?;
+            let share = self.share.as_ref().filter(|share| self.is_current(share, kind, now));
+            let others = share.map_or(0, |share| share.others[kind as usize]);
+            let left = limit.saturating_sub(used[kind as usize]).saturating_sub(others);
+            let period = match kind {
+                LimitKind::Quota => self.quota.as_ref().map(Windows::period),
+                LimitKind::Budget => self.budget.as_ref().map(Windows::period),
+                LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => None,
+            };
+            Some(Left { kind, limit, left, period, reset: self.wait(kind, 0, now) })
+        };
+        LimitKind::ALL.into_iter().filter_map(of).collect()
     }
 
     /// What a caller has left of its limits per minute.

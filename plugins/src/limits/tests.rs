@@ -51,6 +51,27 @@ fn all_or_none() {
 }
 
 #[test]
+fn what_is_left_counts_all_nodes_and_says_when_it_starts_again() {
+    let rules = Rules { requests_per_minute: Some(10), concurrent: Some(3), quota: Some((Period::Day, 1000)), ..Rules::default() };
+    let shared = Scope::<Mutex>::new(Rank::Consumer, String::new(), rules, true);
+    shared.set_share(Some(Share { most: [10, 0, 3, 600, 0], others: [2, 0, 0, 400, 0], quota_start: 0, budget_start: 0 }));
+    let _permit = ask(std::slice::from_ref(&shared), tokens(100), now(5_000)).unwrap();
+    let left = |at: u64| shared.left(now(at)).into_iter().map(|left| (left.kind, left.left, left.period, left.reset)).collect::<Vec<_>>();
+    let day = Duration::from_secs(86_400);
+    assert_eq!(
+        left(5_000),
+        [
+            (LimitKind::Requests, 7, None, Some(Duration::from_secs(61))),
+            (LimitKind::Concurrent, 2, None, None),
+            (LimitKind::Quota, 500, Some(Period::Day), Some(day - Duration::from_secs(5))),
+        ]
+    );
+    // The next day: yesterday's share of the other node takes nothing from it.
+    assert_eq!(left(86_400_000)[2], (LimitKind::Quota, 1000, Some(Period::Day), Some(day)));
+    assert_eq!(left(86_400_000)[0].3, Some(Duration::ZERO));
+}
+
+#[test]
 fn a_refusal_says_when_to_come_back() {
     let rules = Rules { tokens_per_minute: Some(100), ..Rules::default() };
     let scopes = [scope(Rank::Consumer, rules)];

@@ -25,6 +25,9 @@ pub struct RawGroup {
     pub name: String,
     /// The limits of all its consumers together.
     pub limits: RawLimits,
+    /// The owners of all its consumers, in addition to their own; see `consumers.owners`. Default: none.
+    #[serde(default)]
+    pub owners: Vec<String>,
 }
 
 /// Limits.

@@ -8,6 +8,7 @@ mod file;
 mod limits;
 mod metering;
 mod pools;
+mod portal;
 mod server;
 mod service_tier;
 mod steering;
@@ -26,6 +27,7 @@ pub use metering::{
     RawUsage,
 };
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+pub use portal::{RawIssuedKeys, RawPortal};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use service_tier::RawServiceTier;
 pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::portal::RawPortal;
 use crate::config::scalar::{DurationText, SecretText, SizeText};
 
 /// Listeners, bounds and timers of the gateway itself.
@@ -58,6 +59,8 @@ pub struct RawServer {
     pub tls: Option<RawServerTls>,
     /// Web pages of other origins that may call the gateway. Default: none.
     pub cors: Option<RawCors>,
+    /// The page where people make their own keys.
+    pub portal: Option<RawPortal>,
 }
 
 /// Web pages of other origins that may call the gateway.

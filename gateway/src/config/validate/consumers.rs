@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use spillway_plugins::auth::{Stored, Validity};
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
 
-use super::limits;
+use super::{limits, portal};
 use crate::config::checker::Checker;
 use crate::config::plugins::{cache, prompt_log};
 use crate::config::raw::{RawCertificateName, RawConsumer, RawKey};
@@ -80,6 +80,8 @@ fn one<'r>(
         headers: headers(&raw.headers, &format!("{key}.headers"), check),
         class: limits::class(raw.class),
         deadline: raw.deadline.map(|deadline| check.span(Some(deadline), 0, &format!("{key}.deadline"))),
+        owners: portal::owners(&raw.owners, &format!("{key}.owners"), check),
+        issued_keys: portal::issued_keys(raw.issued_keys.as_ref(), &format!("{key}.issued_keys"), check),
         group,
         limits: limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check),
         cache: cache::consumer(raw.cache.as_ref(), &format!("{key}.cache"), check),

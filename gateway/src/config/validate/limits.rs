@@ -3,6 +3,7 @@
 use spillway_plugins::limits::{Class, Period, Rules};
 use spillway_plugins::prices::Money;
 
+use super::portal;
 use crate::config::checker::Checker;
 use crate::config::raw::{RawClass, RawGroup, RawLimits, RawOnRedisLoss, RawPeriod};
 use crate::config::{ConsumerLimits, Group, WhenLost};
@@ -110,6 +111,7 @@ pub(super) fn groups(raw: &[RawGroup], check: &mut Checker<'_>) -> Vec<Group> {
         .map(|(index, group)| Group {
             name: group.name.as_str().into(),
             rules: whole(&group.limits, &format!("groups[{index}].limits"), check),
+            owners: portal::owners(&group.owners, &format!("groups[{index}].owners"), check),
         })
         .collect()
 }

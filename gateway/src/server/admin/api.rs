@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use super::actor::Role;
 use super::answer::{AdminReply, Answer, answer, json_answer, problem};
-use super::page;
 use super::state::Admin;
+use super::surface::{self, Surface};
+use super::{me, page};
 use crate::balance::snapshot::route_snapshot;
 use crate::config::identifier;
 use crate::ledger::{Reader, request};
@@ -51,12 +52,16 @@ fn least_role(method: &Method, _path: &str) -> Role {
 }
 
 impl Admin {
-    pub(super) async fn answer(&self, session: &mut ServerSession) -> AdminReply {
+    pub(super) async fn answer(&self, session: &mut ServerSession, surface: Surface) -> AdminReply {
         let head = session.req_header();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let query = head.uri.query().unwrap_or("").to_owned();
+        if !surface.serves(&path) {
+            return surface::elsewhere(&method, &path).into();
+        }
         // Probes must work without a token, and the page asks its user for it.
         match path.as_str() {
+            me::PAGE if method == Method::GET => return me::page().into(),
             "/healthz" => return answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()).into(),
             "/readyz" => return self.readiness().into(),
             "/" if method == Method::GET => return page::page().into(),

@@ -4,8 +4,6 @@ const TOKEN = 'spillway-admin-token';
 const SILENCE_MS = 10_000;
 const LONGEST_WAIT_MS = 15_000;
 
-class Refused extends Error {}
-
 const gateway = {
   token: sessionStorage.getItem(TOKEN),
 
@@ -44,24 +42,6 @@ const gateway = {
     }
   },
 };
-
-async function messageOf(response) {
-  const text = await response.text().catch(() => '');
-  try {
-    return JSON.parse(text).error.message;
-  } catch {
-    return `The gateway answered ${response.status}${text && text.length < 300 ? `: ${text.trim()}` : ''}`;
-  }
-}
-
-// Browsers' own messages for a failed connection differ and explain little.
-async function reached(promise) {
-  try {
-    return await promise;
-  } catch (error) {
-    throw new Error(error.name === 'AbortError' ? 'The gateway has gone silent.' : "The gateway can't be reached.");
-  }
-}
 
 // Events as they arrive; comment lines keep the stream alive and are dropped.
 async function* events(body, alive) {

@@ -6,6 +6,7 @@ const link = { word: 'connecting', arrived: null, problem: null, retryAt: null }
 
 const page = {
   latest: null,
+  refusedText: 'The gateway asks for its admin token.',
 
   status(status) {
     Object.assign(link, { word: 'live', arrived: Date.now(), problem: null, retryAt: null });
