@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod attempt_outcome;
+pub mod audit;
 pub mod backend;
 pub mod background_queue;
 pub mod balance;
@@ -20,6 +21,7 @@ pub mod http1;
 pub mod http_client;
 pub mod import;
 pub mod init;
+pub mod issued_keys;
 pub mod ledger;
 pub mod limits;
 pub mod listener_tls;

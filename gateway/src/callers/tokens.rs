@@ -110,7 +110,7 @@ impl Tokens {
             Some(consumer) => Arc::clone(consumer),
             None => self.arrival(claim)?,
         };
-        Ok(Caller { consumer, grants: Some(grants) })
+        Ok(Caller { consumer, grants: Some(grants), key: None })
     }
 
     fn arrival(&self, claim: &str) -> Result<Arc<LiveConsumer>, Denied> {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
 use spillway_plugins::auth::{Pepper, Validity, digest, key_text};
 
@@ -14,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::scalar::{DurationText, TimeText};
 use crate::config::{Config, identifier};
 use crate::http_client;
+use crate::issued_keys::random_key;
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -95,7 +95,7 @@ pub(super) fn make(
     until: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<NewKey, String> {
-    let key = random_key()?;
+    let key = random_key().map_err(|error| error.to_string())?;
     let (name, digest) = match pepper {
         Some(pepper) => ("hmac_sha256", pepper.digest(key.as_bytes())),
         None => ("sha256", digest(key.as_bytes())),
@@ -118,21 +118,6 @@ fn when(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
         .ok()
         .or_else(later)
         .ok_or_else(|| format!("'{text}' is neither a duration such as 90d nor a date such as 2027-01-31"))
-}
-
-fn random_key() -> Result<String, String> {
-    let mut bytes = [0; 256];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system has no source of random numbers".to_owned())?;
-    let mut next = bytes.iter();
-    let mut short = false;
-    let key = key_text::generate(|| {
-        next.next().copied().unwrap_or_else(|| {
-            short = true;
-            0
-        })
-    });
-    // The key needs 40 of these 256 bytes, and one in 32 is skipped: only a broken generator runs short.
-    if short { Err("the system's random number generator is broken".to_owned()) } else { Ok(key) }
 }
 
 fn list(path: &std::path::Path) -> Result<ExitCode, String> {

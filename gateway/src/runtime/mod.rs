@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::tls::TlsError;
 use crate::config::{self, CacheRules, Config, PromptLogRules, ServerTls, TraceRules};
 use crate::guardrails::Guard;
+use crate::issued_keys::LiveKeys;
 use crate::limits::{Limits, pool_name};
 use crate::listener_tls::Tls;
 use crate::prompt_log::PromptLog;
@@ -54,6 +55,8 @@ pub struct Surroundings<'a> {
     pub metrics: &'a Arc<Metrics>,
     /// The clock.
     pub clock: &'a Clock,
+    /// Keys that were issued at run time.
+    pub keys: &'a Arc<LiveKeys>,
 }
 
 /// A config in use.
@@ -97,7 +100,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`]; then nothing has changed.
     pub fn new(config: Config, around: Surroundings<'_>, before: Option<&Runtime>) -> Result<Self, RuntimeError> {
-        let Surroundings { limits, metrics, .. } = around;
+        let Surroundings { limits, metrics, keys, .. } = around;
         let access_log =
             AccessLog::start(&config.log, metrics.requests.access_log_dropped.clone(), before.map(|before| &before.access_log))
                 .map_err(RuntimeError::AccessLog)?;
@@ -144,7 +147,7 @@ impl Runtime {
             pools,
             model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
             models,
-            callers: Callers::new(&config, limits, metrics, before.map(|before| &before.callers)),
+            callers: Callers::new(&config, limits, metrics, keys, before.map(|before| &before.callers)),
             checks: config.plugins.checks(),
             guard,
             cache,

@@ -26,9 +26,11 @@ use super::service::Service;
 use super::signals::{Signal, Signals};
 use super::systemd::Manager;
 use super::{listen, self_listener, shadow_listener, sharing};
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
+use crate::issued_keys::{IssuedKeys, KeyFileError};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
 use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
@@ -59,6 +61,9 @@ pub enum StartError {
     /// The ledger can't be used.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
+    /// The issued keys can't be read.
+    #[error("{0}")]
+    Keys(#[from] KeyFileError),
     /// This node's name can't be stored.
     #[error("server.state_dir: can't store this node's name there: {0}")]
     Node(std::io::Error),
@@ -185,7 +190,9 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let start_ledger = |rules: LedgerRules| Ledger::start(rules, clock.clone(), metrics.ledger.clone());
     let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
-    let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock };
+    let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone())?);
+    let audit = Arc::new(Audit::new(config.server.state_dir.as_deref(), clock.clone(), metrics.audit.clone()));
+    let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock, keys: keys.live() };
     let runtime = Runtime::new(config, around, None)?;
     let ptu_file = runtime.config.server.state_dir.as_deref().map(PtuFile::new);
     if let Some(file) = &ptu_file {
@@ -194,7 +201,7 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let (internal, own_requests) = Internal::new();
     let mut upkeep = Upkeep::default();
     upkeep.start(&runtime, &clock);
-    let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics })?;
+    let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics, keys, audit })?;
     wait_for_backends(&gateway.runtime.load_full()).await;
     Ok(Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file })
 }

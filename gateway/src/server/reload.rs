@@ -233,7 +233,8 @@ impl Reloader {
             }
             let past = self.past(&config).await;
             let past_before = past.map(|past| gateway.limits.begin(past));
-            let around = Surroundings { limits: &gateway.limits, metrics: &gateway.metrics, clock: &gateway.clock };
+            let around =
+                Surroundings { limits: &gateway.limits, metrics: &gateway.metrics, clock: &gateway.clock, keys: gateway.keys.live() };
             let level = config.log.level.clone();
             let runtime = Runtime::new(config, around, Some(&before)).inspect_err(|_| {
                 // Unlisted consumers that come now still belong to the old config.

@@ -6,6 +6,7 @@ mod callers;
 mod consumers;
 mod guard;
 mod identities;
+mod issued_keys;
 mod ledger;
 mod lifecycle;
 mod limits;
@@ -37,6 +38,7 @@ pub use callers::{CallerFamilies, IssuerMetrics};
 pub use consumers::{CONSUMERS, ConsumerFamilies, ConsumerMetrics};
 pub use guard::GuardMetrics;
 pub use identities::{IdentityFamilies, TokenMetrics};
+pub use issued_keys::{AuditMetrics, IssuedKeyMetrics};
 pub use ledger::LedgerMetrics;
 pub use lifecycle::{ConfigMetrics, UpgradeMetrics};
 pub use limits::LimitFamilies;
@@ -66,6 +68,10 @@ pub struct Metrics {
     pub callers: CallerFamilies,
     /// Connections of callers.
     pub listeners: ListenerFamilies,
+    /// Keys that were issued at run time.
+    pub issued_keys: IssuedKeyMetrics,
+    /// The audit log.
+    pub audit: AuditMetrics,
     /// The gateway's own identities.
     pub identities: IdentityFamilies,
     /// The config.
@@ -119,6 +125,8 @@ impl Metrics {
             limits: LimitFamilies::new(&to)?,
             callers: CallerFamilies::new(&to)?,
             listeners: ListenerFamilies::new(&to)?,
+            issued_keys: IssuedKeyMetrics::new(&to)?,
+            audit: AuditMetrics::new(&to)?,
             identities: IdentityFamilies::new(&to)?,
             config: ConfigMetrics::new(&to)?,
             upgrades: UpgradeMetrics::new(&to)?,
