@@ -59,6 +59,8 @@ pub struct KeyRecord {
     pub not_before: Option<i64>,
     /// Until when it is valid.
     pub expires: Option<i64>,
+    /// Whether another key has taken its place, so that it ends early.
+    pub replaced: bool,
     /// When it was revoked.
     pub revoked: Option<i64>,
     /// Who revoked it.

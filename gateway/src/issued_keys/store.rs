@@ -158,6 +158,7 @@ impl IssuedKeys {
             by: by.clone(),
             not_before: *not_before,
             expires: key.expires(),
+            replaced: key.ends.is_some(),
             revoked: key.revoked.as_ref().map(|revoked| revoked.at),
             revoked_by: key.revoked.as_ref().map(|revoked| revoked.by.clone()),
             last_use: self.memory.live().last_use(stored),
