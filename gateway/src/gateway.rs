@@ -17,6 +17,7 @@ use crate::request::BufferBudget;
 use crate::runtime::Runtime;
 use crate::self_request::Internal;
 use crate::shares::{FairSlots, Owner};
+use crate::sign_in::SignInState;
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
 use crate::tokenizers::Tokenizers;
@@ -64,6 +65,8 @@ pub struct Shared {
     pub ledger: Option<Arc<Ledger>>,
     /// Requests of the gateway to itself.
     pub internal: Internal,
+    /// Who is signed in on the admin listener.
+    pub(crate) sign_in: SignInState,
     /// The latest requests.
     pub recent: RecentRequests,
     pub(crate) estimator: Estimator,
@@ -121,6 +124,7 @@ impl Gateway {
             limits,
             ledger,
             internal,
+            sign_in: SignInState::new().map_err(|_| std::io::Error::other("the system has no random numbers"))?,
             recent: RecentRequests::default(),
             estimator: Estimator::start(Arc::clone(&tokenizers))?,
             tokenizers,

@@ -10,6 +10,7 @@ mod metering;
 mod pools;
 mod server;
 mod service_tier;
+mod sign_in;
 mod steering;
 
 use schemars::JsonSchema;
@@ -28,6 +29,7 @@ pub use metering::{
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use service_tier::RawServiceTier;
+pub use sign_in::{RawEveryone, RawSignIn, RawSignInRoles};
 pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
 
 /// Which backend has each stored object, and which consumer made it.

@@ -7,6 +7,7 @@ mod metering;
 mod pools;
 mod quota_pools;
 mod server;
+mod sign_in;
 mod steering;
 mod unpriced;
 

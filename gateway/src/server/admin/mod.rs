@@ -7,6 +7,7 @@ mod api;
 mod events;
 mod page;
 mod rooms;
+mod sign_in;
 mod state;
 mod status;
 mod today;
@@ -93,10 +94,10 @@ impl Admin {
         };
         let answer = match reply {
             AdminReply::Whole(answer) => answer,
-            AdminReply::Events => {
+            AdminReply::Events(actor) => {
                 // Pages have a bound of their own.
                 drop((busy, room));
-                events::send(self, session).await;
+                events::send(self, session, &actor).await;
                 return None;
             }
         };
@@ -113,7 +114,7 @@ impl Admin {
         let refused = || self.actor(session).is_err();
         match session.req_header().uri.path() {
             "/healthz" | "/readyz" => Whose::Probe,
-            "/" => Whose::Stranger,
+            "/" | "/sign-in" | "/sign-in/callback" => Whose::Stranger,
             _ if refused() => Whose::Stranger,
             "/metrics" => Whose::Probe,
             _ => Whose::Operator,

@@ -17,6 +17,7 @@ mod provisioned;
 mod registration;
 mod requests;
 mod shadow;
+mod sign_in;
 mod system;
 mod traces;
 
@@ -45,6 +46,7 @@ pub use members::{MemberFamilies, MemberMetrics, MemberTotals};
 pub use prompt_log::PromptLogMetrics;
 pub use requests::{RequestFamilies, RequestMetrics};
 pub use shadow::{Mirrored, ShadowMetrics};
+pub use sign_in::SignInMetrics;
 pub use traces::TraceMetrics;
 
 /// All metrics of the process.
@@ -64,6 +66,8 @@ pub struct Metrics {
     pub limits: LimitFamilies,
     /// Who calls.
     pub callers: CallerFamilies,
+    /// Sign-in of persons.
+    pub sign_in: SignInMetrics,
     /// Connections of callers.
     pub listeners: ListenerFamilies,
     /// The gateway's own identities.
@@ -118,6 +122,7 @@ impl Metrics {
             consumers: ConsumerFamilies::new(&to)?,
             limits: LimitFamilies::new(&to)?,
             callers: CallerFamilies::new(&to)?,
+            sign_in: SignInMetrics::new(&to)?,
             listeners: ListenerFamilies::new(&to)?,
             identities: IdentityFamilies::new(&to)?,
             config: ConfigMetrics::new(&to)?,
