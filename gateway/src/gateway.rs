@@ -19,6 +19,7 @@ use crate::request::BufferBudget;
 use crate::runtime::Runtime;
 use crate::self_request::Internal;
 use crate::shares::{FairSlots, Owner};
+use crate::sign_in::SignInState;
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
 use crate::tokenizers::Tokenizers;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub keys: Arc<IssuedKeys>,
     /// The audit log.
     pub audit: Arc<Audit>,
+    /// Who is signed in on the admin listener.
+    pub(crate) sign_in: SignInState,
     /// The latest requests.
     pub recent: RecentRequests,
     pub(crate) estimator: Estimator,
@@ -133,6 +136,7 @@ impl Gateway {
             internal,
             keys,
             audit,
+            sign_in: SignInState::new().map_err(|_| std::io::Error::other("the system has no random numbers"))?,
             recent: RecentRequests::default(),
             estimator: Estimator::start(Arc::clone(&tokenizers))?,
             tokenizers,

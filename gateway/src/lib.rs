@@ -45,6 +45,7 @@ pub mod self_request;
 pub mod server;
 pub mod shadow;
 pub mod shares;
+pub mod sign_in;
 pub mod simulate;
 pub mod telemetry;
 mod timer;

@@ -63,9 +63,9 @@ impl Tokens {
             consumer.claims.iter().map(|claim| (claim.clone(), Arc::clone(consumer))).collect()
         };
         let known = before.map(|before| &before.issuer);
-        let issuer = match known.filter(|issuer| issuer.config == rules) {
+        let issuer = match known.filter(|issuer| issuer.config == rules.issuer) {
             Some(same) => Arc::clone(same),
-            None => Arc::new(Issuer::new(rules.clone(), metrics, known.map(|known| &**known))),
+            None => Arc::new(Issuer::new(rules.issuer.clone(), metrics.callers.issuer(), known.map(|known| &**known))),
         };
         let tokens = Tokens {
             by_claim: consumers.iter().flat_map(claims).collect(),

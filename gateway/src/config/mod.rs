@@ -23,6 +23,7 @@ mod rights;
 pub mod scalar;
 pub mod secret;
 mod shadow;
+mod sign_in;
 pub mod tls;
 mod traces;
 mod transform;
@@ -55,13 +56,14 @@ pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRul
 pub use otlp::OtlpRules;
 pub use places::{is_written, position_of};
 pub use plugins::{
-    Auth, CacheNamespace, CacheRules, ConsumerLog, ExactRules, GuardRules, Plugins, PromptLogRules, SafetyRules, SemanticRules, TokenRules,
-    Unlisted,
+    Auth, CacheNamespace, CacheRules, ConsumerLog, ExactRules, GuardRules, IssuerRules, Plugins, PromptLogRules, SafetyRules,
+    SemanticRules, TokenRules, Unlisted,
 };
 pub use portal::{IssuedKeyRules, PersonNames, Portal, PortalListener};
 pub use rights::Rights;
 pub use secret::{Secret, Secrets};
 pub use shadow::{MEMORY as SHADOW_MEMORY, ShadowRules};
+pub use sign_in::{Role, SignInRules};
 pub use traces::TraceRules;
 pub use transform::Transforms;
 
@@ -111,6 +113,8 @@ pub struct Server {
     pub admin: SocketAddr,
     /// Token for the admin API.
     pub admin_token: Option<Secret>,
+    /// Sign-in on the admin listener.
+    pub sign_in: Option<SignInRules>,
     /// Worker threads; `None` for one per core.
     pub threads: Option<usize>,
     /// Largest request body in bytes.

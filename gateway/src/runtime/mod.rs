@@ -25,6 +25,7 @@ use crate::issued_keys::LiveKeys;
 use crate::limits::{Limits, pool_name};
 use crate::listener_tls::Tls;
 use crate::prompt_log::PromptLog;
+use crate::sign_in::{SignIn, SignInError};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
@@ -77,6 +78,8 @@ pub struct Runtime {
     pub model_names: Vec<String>,
     /// The known callers.
     pub callers: Callers,
+    /// Sign-in on the admin listener, if it is configured.
+    pub sign_in: Option<Arc<SignIn>>,
     /// The plugins that check requests.
     pub checks: Vec<Box<dyn RequestCheck>>,
     /// The guard, if there is one.
@@ -148,6 +151,7 @@ impl Runtime {
             model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
             models,
             callers: Callers::new(&config, limits, metrics, keys, before.map(|before| &before.callers)),
+            sign_in: sign_in(&config, metrics, before),
             checks: config.plugins.checks(),
             guard,
             cache,
@@ -174,6 +178,16 @@ impl Runtime {
     /// The model of this name.
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.models.get(name)
+    }
+}
+
+fn sign_in(config: &Config, metrics: &Metrics, before: Option<&Runtime>) -> Option<Arc<SignIn>> {
+    let rules = config.server.sign_in.clone()?;
+    metrics.sign_in.expose(SignInError::labels().into_iter().chain(["ok"]));
+    let known = before.and_then(|before| before.sign_in.clone());
+    match known.as_ref().filter(|known| known.rules == rules) {
+        Some(same) => Some(Arc::clone(same)),
+        None => Some(Arc::new(SignIn::new(rules, metrics.sign_in.issuer(), known.as_deref()))),
     }
 }
 

@@ -11,6 +11,7 @@ mod pools;
 mod portal;
 mod server;
 mod service_tier;
+mod sign_in;
 mod steering;
 
 use schemars::JsonSchema;
@@ -30,6 +31,7 @@ pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue,
 pub use portal::{RawIssuedKeys, RawPortal};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use service_tier::RawServiceTier;
+pub use sign_in::{RawEveryone, RawSignIn, RawSignInRoles};
 pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
 
 /// Which backend has each stored object, and which consumer made it.

@@ -8,6 +8,7 @@ mod pools;
 mod portal;
 mod quota_pools;
 mod server;
+mod sign_in;
 mod steering;
 mod unpriced;
 
@@ -48,7 +49,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let lasting = |rules: &Rules| rules.quota.is_some() || rules.budget.is_some();
     let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
-    portal::warn_of_no_effect(server.as_ref(), (&raw.server, &raw.consumers, &raw.groups), false, &mut check);
+    portal::warn_of_no_effect(server.as_ref(), (&raw.server, &raw.consumers, &raw.groups), raw.server.sign_in.is_some(), &mut check);
     let traces = traces::read(raw.traces.as_ref(), &mut check);
     let shadow = shadow::read(raw.shadow.as_ref(), server.as_ref(), &mut check);
     let objects = raw.objects.unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::portal;
+use super::{portal, sign_in};
 use crate::config::checker::Checker;
 use crate::config::raw::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 use crate::config::{Server, ServerTls};
@@ -21,8 +21,12 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         check.problem("server.admin", format!("{admin} is a listen address already; the admin API needs one of its own"));
     }
     let admin_token = raw.admin_token.as_ref().and_then(|secret| check.secret("server.admin_token", secret));
-    if !admin.ip().is_loopback() && raw.admin_token.is_none() {
-        check.problem("server.admin", format!("{admin} can be reached from other machines: set admin_token, or use a loopback address"));
+    let sign_in = raw.sign_in.as_ref().and_then(|raw| sign_in::read(raw, check));
+    if !admin.ip().is_loopback() && raw.admin_token.is_none() && raw.sign_in.is_none() {
+        check.problem(
+            "server.admin",
+            format!("{admin} can be reached from other machines: set admin_token or [server.sign_in], or use a loopback address"),
+        );
     }
     for (index, address) in listen.iter().enumerate() {
         if address.port() != 0 && listen[..index].contains(address) {
@@ -41,6 +45,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         listen,
         admin,
         admin_token,
+        sign_in,
         threads: positive(raw.threads, "server.threads", check),
         max_body,
         max_buffered,

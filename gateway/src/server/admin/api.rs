@@ -27,7 +27,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 }
 
 /// Paths that only read. For a request with the wrong method.
-const GET_PATHS: [&str; 10] = [
+const GET_PATHS: [&str; 11] = [
     "/metrics",
     "/api/status",
     "/api/events",
@@ -38,17 +38,28 @@ const GET_PATHS: [&str; 10] = [
     "/api/config",
     "/api/requests",
     "/api/shadow",
+    "/api/sessions",
 ];
 
 /// Paths that change the gateway. For a request with the wrong method.
-const POST_PATHS: [&str; 6] = ["/api/reload", "/api/upgrade", "/api/log", "/api/drain", "/api/undrain", "/api/reset"];
+const POST_PATHS: [&str; 7] = ["/api/reload", "/api/upgrade", "/api/log", "/api/drain", "/api/undrain", "/api/reset", "/api/sessions/end"];
 
-const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID,shadow}, \
-     and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL";
+const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID,shadow,session,sessions}, \
+     and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL, \
+     /api/sessions/end?subject=SUBJECT (or ?all=true)";
 
-/// The least role that may use a path: to look is less than to change.
-fn least_role(method: &Method, _path: &str) -> Role {
-    if method == Method::GET { Role::Viewer } else { Role::Operator }
+/// The least role that may use a path: to look is less than to change, and to change the process or what others may do is
+/// more.
+fn least_role(method: &Method, path: &str) -> Role {
+    let is_below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let reads = method == Method::GET;
+    match path {
+        _ if is_below("/api/me") => Role::Member,
+        _ if is_below("/api/audit") || is_below("/api/sessions") || is_below("/api/upgrade") => Role::Administrator,
+        _ if is_below("/api/keys") && !reads => Role::Administrator,
+        _ if reads => Role::Viewer,
+        _ => Role::Operator,
+    }
 }
 
 impl Admin {
@@ -67,21 +78,26 @@ impl Admin {
             "/" if method == Method::GET => return page::page().into(),
             _ => {}
         }
-        let role = match self.actor(session) {
-            Ok(actor) => actor.role(),
+        if let Some(answer) = self.sign_in_answer(session, |name| parameter(&query, name)).await {
+            return answer.into();
+        }
+        let actor = match self.actor(session) {
+            Ok(actor) => actor,
             Err(refusal) => return refusal.into(),
         };
-        if role < least_role(&method, &path) {
-            return problem(StatusCode::FORBIDDEN, "your role doesn't allow this").into();
+        let (role, least) = (actor.role(), least_role(&method, &path));
+        if role < least {
+            return problem(StatusCode::FORBIDDEN, &format!("this needs the role {least}; yours is {role}")).into();
         }
         let ok = |value: Value| AdminReply::Whole(json_answer(StatusCode::OK, &value));
         match (&method, path.as_str()) {
             (&Method::GET, "/metrics") => {
+                self.count_sessions();
                 let text = self.gateway.metrics.render(self.gateway.runtime.load().members(), self.gateway.clock.now());
                 answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text).into()
             }
             (&Method::GET, "/api/status") => ok(self.status(&parameter(&query, "consumer").unwrap_or_default()).await),
-            (&Method::GET, "/api/events") => AdminReply::Events,
+            (&Method::GET, "/api/events") => AdminReply::Events(actor),
             (&Method::GET, "/api/usage") => self.usage(&query).await.into(),
             (&Method::GET, "/api/limits") => ok(self.limits()),
             (&Method::GET, "/api/keys") => ok(self.keys()),
@@ -89,6 +105,12 @@ impl Admin {
             (&Method::GET, "/api/config") => ok(self.config()),
             (&Method::GET, "/api/requests") => ok(json!({ "requests": self.gateway.recent.latest(LATEST) })),
             (&Method::GET, "/api/shadow") => self.shadowed().await.into(),
+            (&Method::GET, "/api/sessions") => self.sessions().into(),
+            (&Method::POST, "/api/sessions/end") => match (parameter(&query, "subject"), parameter(&query, "all")) {
+                (Some(subject), None) => self.end_sessions(Some(&subject)).into(),
+                (None, Some(all)) if all == "true" => self.end_sessions(None).into(),
+                _ => problem(StatusCode::BAD_REQUEST, "name whose sessions end: ?subject=SUBJECT, or ?all=true").into(),
+            },
             (&Method::GET, path) if path.starts_with("/api/requests/") => self.request(&path["/api/requests/".len()..]).into(),
             (&Method::POST, "/api/reload") => self.reload().await.into(),
             (&Method::POST, "/api/upgrade") => self.upgrade().await.into(),

@@ -9,6 +9,7 @@ mod events;
 mod me;
 mod page;
 mod rooms;
+mod sign_in;
 mod state;
 mod status;
 mod surface;
@@ -110,10 +111,10 @@ impl Admin {
         };
         let answer = match reply {
             AdminReply::Whole(answer) => answer,
-            AdminReply::Events => {
+            AdminReply::Events(actor) => {
                 // Pages have a bound of their own.
                 drop((busy, room));
-                events::send(self, session).await;
+                events::send(self, session, &actor).await;
                 return None;
             }
         };
@@ -130,7 +131,7 @@ impl Admin {
         let refused = || self.actor(session).is_err();
         match session.req_header().uri.path() {
             "/healthz" | "/readyz" => Whose::Probe,
-            "/" | me::PAGE => Whose::Stranger,
+            "/" | me::PAGE | "/sign-in" | "/sign-in/callback" => Whose::Stranger,
             _ if refused() => Whose::Stranger,
             "/metrics" => Whose::Probe,
             path if me::is_api(path) => Whose::Member,

@@ -18,6 +18,7 @@ mod provisioned;
 mod registration;
 mod requests;
 mod shadow;
+mod sign_in;
 mod system;
 mod traces;
 
@@ -47,6 +48,7 @@ pub use members::{MemberFamilies, MemberMetrics, MemberTotals};
 pub use prompt_log::PromptLogMetrics;
 pub use requests::{RequestFamilies, RequestMetrics};
 pub use shadow::{Mirrored, ShadowMetrics};
+pub use sign_in::SignInMetrics;
 pub use traces::TraceMetrics;
 
 /// All metrics of the process.
@@ -66,6 +68,8 @@ pub struct Metrics {
     pub limits: LimitFamilies,
     /// Who calls.
     pub callers: CallerFamilies,
+    /// Sign-in of persons.
+    pub sign_in: SignInMetrics,
     /// Connections of callers.
     pub listeners: ListenerFamilies,
     /// Keys that were issued at run time.
@@ -124,6 +128,7 @@ impl Metrics {
             consumers: ConsumerFamilies::new(&to)?,
             limits: LimitFamilies::new(&to)?,
             callers: CallerFamilies::new(&to)?,
+            sign_in: SignInMetrics::new(&to)?,
             listeners: ListenerFamilies::new(&to)?,
             issued_keys: IssuedKeyMetrics::new(&to)?,
             audit: AuditMetrics::new(&to)?,
