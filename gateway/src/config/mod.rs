@@ -63,7 +63,7 @@ pub use portal::{IssuedKeyRules, PersonNames, Portal, PortalListener};
 pub use rights::Rights;
 pub use secret::{Secret, Secrets};
 pub use shadow::{MEMORY as SHADOW_MEMORY, ShadowRules};
-pub use sign_in::{Role, SignInRules};
+pub use sign_in::{Role, SignInRules, origin_of};
 pub use traces::TraceRules;
 pub use transform::Transforms;
 

@@ -76,7 +76,12 @@ impl SignInRules {
 
     /// The origin of [`SignInRules::url`], as browsers send it.
     pub fn origin(&self) -> &str {
-        let host = self.url.find("://").map_or(0, |at| at + 3);
-        self.url[host..].find('/').map_or(&self.url, |path| &self.url[..host + path])
+        origin_of(&self.url)
     }
+}
+
+/// The origin of a base address, as browsers send it.
+pub fn origin_of(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    url[host..].find('/').map_or(url, |path| &url[..host + path])
 }

@@ -29,6 +29,7 @@ mod ledger;
 mod limits;
 mod listener_tls;
 mod nodes;
+mod portal;
 mod process;
 mod prompt_log;
 mod prompt_log_cut;

@@ -40,11 +40,13 @@ pub(super) fn read(raw: &RawServer, others: &[std::net::SocketAddr], check: &mut
     Portal { listener, gateway_url: raw.gateway_url.as_ref().map(trimmed), contact: contact.map(str::to_owned) }
 }
 
-/// A URL to which paths are appended: no query, no fragment, no spaces.
+/// A URL to which paths are appended, and which is compared with what browsers send: no query, no fragment, no spaces.
 fn base_url(text: &str, key: &str, check: &mut Checker<'_>) {
     let has_user = text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
     if text.contains(['?', '#', '\'', '"', '\\']) || text.chars().any(|c| c.is_whitespace() || c.is_control()) || has_user {
         check.problem(key, format!("'{text}' must be a plain address, without user, query, fragment or quotation marks"));
+    } else if text.split('/').take(3).any(|part| part != part.to_lowercase()) {
+        check.problem(key, "write scheme and host in lower case, as browsers send them");
     }
 }
 

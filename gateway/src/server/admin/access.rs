@@ -8,7 +8,7 @@ use super::actor::{Actor, SignedIn};
 use super::answer::{Answer, problem};
 use super::sign_in::cookies;
 use super::state::Admin;
-use crate::config::Server;
+use crate::config::{Server, origin_of};
 use crate::sign_in::Sessions;
 
 /// The header with the session's CSRF token, for changes by a person who has signed in.
@@ -102,7 +102,8 @@ fn is_foreign(head: &RequestHeader, server: &Server) -> bool {
     }
     let (Some(origin), Some(host)) = (text("origin"), text("host")) else { return true };
     // A proxy in front may send another host.
-    let own = server.sign_in.as_ref().is_some_and(|rules| rules.origin() == origin);
+    let portal = server.portal.listener.as_ref().map(|listener| origin_of(&listener.url));
+    let own = server.sign_in.as_ref().is_some_and(|rules| rules.origin() == origin) || portal == Some(origin);
     let same = own || origin.split_once("://").is_some_and(|(_, origin)| origin == host);
     let marked = head.method == Method::GET || head.headers.contains_key("x-spillway-admin");
     !(same && marked)

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::actor::Role;
 use super::answer::{AdminReply, Answer, answer, json_answer, problem};
 use super::state::Admin;
-use super::surface::{self, Surface};
+use super::surface::Surface;
 use super::{me, page};
 use crate::balance::snapshot::route_snapshot;
 use crate::config::identifier;
@@ -67,18 +67,18 @@ impl Admin {
         let head = session.req_header();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let query = head.uri.query().unwrap_or("").to_owned();
-        if !surface.serves(&path) {
-            return surface::elsewhere(&method, &path).into();
+        if let Some(refusal) = surface.refusal(head) {
+            return refusal.into();
         }
         // Probes must work without a token, and the page asks its user for it.
         match path.as_str() {
-            me::PAGE if method == Method::GET => return me::page().into(),
+            me::PAGE if method == Method::GET => return self.own_page().into(),
             "/healthz" => return answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()).into(),
             "/readyz" => return self.readiness().into(),
             "/" if method == Method::GET => return page::page().into(),
             _ => {}
         }
-        if let Some(answer) = self.sign_in_answer(session, |name| parameter(&query, name)).await {
+        if let Some(answer) = self.sign_in_answer(session, surface, |name| parameter(&query, name)).await {
             return answer.into();
         }
         let actor = match self.actor(session) {
@@ -88,6 +88,9 @@ impl Admin {
         let (role, least) = (actor.role(), least_role(&method, &path));
         if role < least {
             return problem(StatusCode::FORBIDDEN, &format!("this needs the role {least}; yours is {role}")).into();
+        }
+        if me::is_api(&path) {
+            return self.own(session, &actor, surface).await.into();
         }
         let ok = |value: Value| AdminReply::Whole(json_answer(StatusCode::OK, &value));
         match (&method, path.as_str()) {

@@ -27,6 +27,8 @@ pub(in crate::server) struct Admin {
     pub(super) pages: Arc<AtomicUsize>,
     /// Rooms of the admin listener, and of the listener for people: a flood on one takes nothing from the other.
     pub(super) rooms: [Rooms; 2],
+    /// Held while an owner's key is counted and made.
+    pub(super) making: tokio::sync::Mutex<()>,
     /// What consumers used, for their owners.
     pub(super) used: RecentUsage,
     /// The shadow of mirrored traffic, if there is one.
@@ -38,7 +40,7 @@ impl Admin {
         let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
         let started = gateway.clock.wall().timestamp_millis();
         let (today, busy, pages, rooms) = (Today::default(), Arc::default(), Arc::default(), [Rooms::new(), Rooms::new()]);
-        Admin { gateway, control, node, started, today, busy, pages, rooms, shadow, used: RecentUsage::default() }
+        Admin { gateway, control, node, started, today, busy, pages, rooms, shadow, used: RecentUsage::default(), making: tokio::sync::Mutex::default() }
     }
 
     /// The number of answers under way.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
+use pingora::http::RequestHeader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -12,6 +13,7 @@ use super::rooms::Rooms;
 use super::state::Admin;
 use crate::downstream::socket::Socket;
 use crate::listener_tls as tls;
+use crate::sign_in::{ReturnTo, SignIn};
 
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +31,30 @@ impl Surface {
         let is_for_people = || path == me::PAGE || me::is_api(path) || path == "/api/session" || is_sign_in(path);
         self == Surface::Whole || is_for_people()
     }
-}
 
-/// The answer of the listener for people to a path that it doesn't serve.
-pub(super) fn elsewhere(method: &Method, path: &str) -> Answer {
-    if method == Method::GET && path == "/" {
-        let mut to_page = answer(StatusCode::SEE_OTHER, "text/plain", Vec::new());
-        to_page.headers_mut().insert(header::LOCATION, HeaderValue::from_static(me::PAGE));
-        return to_page;
+    /// Why it doesn't serve a request, if it doesn't.
+    pub(super) fn refusal(self, head: &RequestHeader) -> Option<Answer> {
+        let path = head.uri.path();
+        if self == Surface::People && head.method == Method::GET && path == "/" {
+            let mut to_page = answer(StatusCode::SEE_OTHER, "text/plain", Vec::new());
+            to_page.headers_mut().insert(header::LOCATION, HeaderValue::from_static(me::PAGE));
+            return Some(to_page);
+        }
+        if !self.serves(path) {
+            let message = "this listener has only the page /me, its API /api/me, and signing in and out";
+            return Some(problem(StatusCode::NOT_FOUND, message));
+        }
+        // Many can reach this listener: nobody may try out admin tokens here.
+        if self == Surface::People && head.headers.contains_key(header::AUTHORIZATION) {
+            return Some(problem(StatusCode::UNAUTHORIZED, "this listener takes no tokens: sign in with a browser"));
+        }
+        None
     }
-    problem(StatusCode::NOT_FOUND, "this listener has only the page /me, its API /api/me, and signing in and out")
+
+    /// The page that somebody sees first after signing in.
+    pub(super) fn first_page(self) -> ReturnTo {
+        if self == Surface::Whole { ReturnTo::Status } else { ReturnTo::Own }
+    }
 }
 
 /// Whether a path belongs to signing in or out.
@@ -51,6 +67,13 @@ impl Admin {
     pub(super) fn rooms(&self, surface: Surface) -> &Rooms {
         let [whole, people] = &self.rooms;
         if surface == Surface::Whole { whole } else { people }
+    }
+
+    /// The external base address of a listener.
+    pub(super) fn base_url(&self, sign_in: &SignIn, surface: Surface) -> String {
+        let runtime = self.gateway.runtime.load();
+        let portal = runtime.config.server.portal.listener.as_ref().filter(|_| surface == Surface::People);
+        portal.map_or(&sign_in.rules.url, |listener| &listener.url).clone()
     }
 
     /// A connection, with TLS if the listener for people has it; `None` if the handshake fails or takes too long.

@@ -1,18 +1,84 @@
-//! What people who sign in see of themselves: the page, and its API.
+//! What people who sign in see of themselves: the page `/me`, and its API.
 
+mod body;
+mod keys;
 mod left;
 mod models;
 mod overview;
 mod page;
+mod policy;
 mod usage;
 
-pub(super) use page::page;
+use std::net::SocketAddr;
+
+use http::{Method, StatusCode};
+use pingora::protocols::http::ServerSession;
+
+use super::actor::{Actor, Role, SignedIn};
+use super::answer::{Answer, problem};
+use super::state::Admin;
+use super::surface::Surface;
+use crate::config::PersonNames;
 pub(super) use usage::RecentUsage;
 
 /// The path of the page.
 pub(super) const PAGE: &str = "/me";
 
+const PATHS: &str = "known paths: GET /api/me, POST /api/me/keys, POST /api/me/keys/ID/rotate, DELETE /api/me/keys/ID";
+
 /// Whether a path belongs to the page's API.
 pub(super) fn is_api(path: &str) -> bool {
     path == "/api/me" || path.starts_with("/api/me/")
+}
+
+/// The person who asks.
+struct Asker<'p> {
+    /// What decides what is theirs.
+    names: PersonNames<'p>,
+    /// Their name for people.
+    name: &'p str,
+    /// Their name in the audit log and in records of keys.
+    who: String,
+    role: Role,
+    /// The address that the request came from.
+    peer: Option<SocketAddr>,
+}
+
+impl Admin {
+    /// The page, if people can sign in.
+    pub(super) fn own_page(&self) -> Answer {
+        match self.gateway.runtime.load().sign_in {
+            Some(_) => page::page(),
+            None => problem(StatusCode::NOT_FOUND, "this page is for people who sign in: set [server.sign_in]"),
+        }
+    }
+
+    /// Answers a request to the page's API.
+    pub(super) async fn own(&self, session: &mut ServerSession, actor: &Actor, surface: Surface) -> Answer {
+        let Actor::Person(SignedIn { session: found, role }) = actor else {
+            return problem(StatusCode::FORBIDDEN, "this is for people who sign in; the admin token owns no consumer");
+        };
+        let person = &found.person;
+        let names =
+            PersonNames { subject: &person.subject, names: person.email.as_slice(), groups: &person.groups, roles: &person.roles };
+        let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
+        let asker = Asker { names, name: &person.name, who: actor.to_string(), role: *role, peer };
+        let head = session.req_header();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let parts: Vec<&str> = path["/api/me".len()..].split('/').skip(1).collect();
+        match (method, parts.as_slice()) {
+            (Method::GET, []) => self.overview(&asker, surface).await,
+            (Method::POST, ["keys"]) => match body::read(session).await {
+                Ok(make) => self.make_key(&asker, make).await,
+                Err(refusal) => refusal,
+            },
+            (Method::POST, ["keys", id, "rotate"]) => match body::read(session).await {
+                Ok(rotate) => self.rotate_key(&asker, id, &rotate).await,
+                Err(refusal) => refusal,
+            },
+            (Method::DELETE, ["keys", id]) => self.revoke_key(&asker, id).await,
+            (_, [] | ["keys"] | ["keys", _] | ["keys", _, "rotate"]) => problem(StatusCode::METHOD_NOT_ALLOWED, PATHS),
+            _ => problem(StatusCode::NOT_FOUND, PATHS),
+        }
+    }
 }

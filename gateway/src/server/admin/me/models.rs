@@ -15,7 +15,7 @@ pub(super) fn models(runtime: &Runtime, consumer: &Arc<LiveConsumer>) -> Vec<Str
     if !works_with_keys(consumer) {
         return Vec::new();
     }
-    let caller = Caller { consumer: Arc::clone(consumer), grants: None };
+    let caller = Caller { consumer: Arc::clone(consumer), grants: None, key: None };
     let all = runtime.pools.iter().flat_map(|pool| pool.config.models.iter().map(|model| (model, &pool.config)));
     all.filter(|(model, pool)| caller.lacks_for_model(model, pool).is_none()).map(|(model, _)| model.clone()).collect()
 }

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::super::actor::Role;
+use super::super::answer::{Answer, json_answer};
 use super::super::state::Admin;
-use super::{left, models};
+use super::super::surface::Surface;
+use super::{Asker, left, models};
 use crate::callers::LiveConsumer;
 use crate::config::PersonNames;
 use crate::runtime::Runtime;
@@ -14,14 +18,23 @@ use crate::runtime::Runtime;
 const CONSUMERS: usize = 100;
 
 impl Admin {
-    /// The consumers that a person owns, with what is left, used and allowed; never anything of another consumer.
-    pub(super) async fn owned(&self, runtime: &Arc<Runtime>, person: &PersonNames<'_>) -> Value {
-        let owned: Vec<usize> = (0..runtime.config.consumers.len()).filter(|index| runtime.config.owns_consumer(person, *index)).collect();
+    /// Who asks, and the consumers that they own, with what is left, used and allowed; never anything of another consumer.
+    pub(super) async fn overview(&self, asker: &Asker<'_>, surface: Surface) -> Answer {
+        let runtime = self.gateway.runtime.load_full();
+        let is_owned = |index: &usize| runtime.config.owns_consumer(&asker.names, *index);
+        let owned: Vec<usize> = (0..runtime.config.consumers.len()).filter(is_owned).collect();
         let mut shown = Vec::new();
         for consumer in owned.iter().take(CONSUMERS).filter_map(|index| runtime.callers.consumers.get(*index)) {
-            shown.push(self.consumer(runtime, person, consumer).await);
+            shown.push(self.consumer(&runtime, &asker.names, consumer).await);
         }
-        json!({ "count": owned.len(), "consumers": shown })
+        let sees_status = surface == Surface::Whole && asker.role >= Role::Viewer;
+        let person = json!({ "subject": asker.names.subject, "name": asker.name, "email": asker.names.names.first(), "role": asker.role });
+        let me = json!({
+            "person": person, "now": self.gateway.clock.wall().timestamp(), "sees_status": sees_status,
+            "gateway_url": self.gateway_url(&runtime), "contact": runtime.config.server.portal.contact, "count": owned.len(),
+            "consumers": shown,
+        });
+        json_answer(StatusCode::OK, &me)
     }
 
     async fn consumer(&self, runtime: &Arc<Runtime>, person: &PersonNames<'_>, consumer: &Arc<LiveConsumer>) -> Value {
@@ -30,6 +43,7 @@ impl Admin {
             Ok(usage) => (usage, None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let (keys, making) = self.keys_shown(runtime, consumer, self.gateway.clock.wall().timestamp());
         let apis = consumer.rights.apis.as_ref().map(|apis| apis.iter().map(|api| api.label()).collect::<Vec<_>>());
         json!({
             "name": &*consumer.name,
@@ -39,6 +53,8 @@ impl Admin {
             "limits": left::limits(config, person, consumer, self.gateway.limits.now()),
             "usage": usage.as_deref(),
             "usage_problem": problem,
+            "keys": keys,
+            "making": making,
         })
     }
 

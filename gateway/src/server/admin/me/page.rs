@@ -35,6 +35,6 @@ const SCRIPTS: [&str; 16] = [
 
 static PAGE: LazyLock<Document> = LazyLock::new(|| Document::new(include_str!("../page/me/me.html"), &STYLES, &SCRIPTS));
 
-pub(in super::super) fn page() -> Answer {
+pub(super) fn page() -> Answer {
     PAGE.answer()
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::actor::Actor;
 use super::answer::{Answer, answer, json_answer, problem};
 use super::state::Admin;
+use super::surface::Surface;
 use crate::sign_in::{ReturnTo, SignIn, SignInError};
 use record::SignInAct;
 
@@ -21,7 +22,12 @@ const MISSING: &str = "there is no sign-in here: set [server.sign_in]";
 impl Admin {
     /// The answer of one of the paths with which persons sign in and out; `None` for other paths. They need nobody who is
     /// known already.
-    pub(super) async fn sign_in_answer(&self, session: &ServerSession, parameter: impl Fn(&str) -> Option<String>) -> Option<Answer> {
+    pub(super) async fn sign_in_answer(
+        &self,
+        session: &ServerSession,
+        surface: Surface,
+        parameter: impl Fn(&str) -> Option<String>,
+    ) -> Option<Answer> {
         let head = session.req_header();
         let path = head.uri.path();
         if !matches!(path, "/sign-in" | "/sign-in/callback" | "/sign-out" | "/api/session") {
@@ -38,25 +44,25 @@ impl Admin {
             return Some(problem(StatusCode::NOT_FOUND, MISSING));
         };
         Some(match path {
-            "/sign-in" => self.begin(session, &sign_in, parameter("return_to").as_deref()),
-            "/sign-in/callback" => self.come_back(session, &sign_in).await,
+            "/sign-in" => self.begin(session, &sign_in, surface, parameter("return_to").as_deref()),
+            "/sign-in/callback" => self.come_back(session, &sign_in, surface).await,
             _ => self.sign_out(session, parameter("all").is_some_and(|all| all == "true")),
         })
     }
 
     /// Sends the browser to the issuer.
-    fn begin(&self, session: &ServerSession, sign_in: &SignIn, return_to: Option<&str>) -> Answer {
-        // An address from outside is never followed: a page that is not on the list is the status page.
-        let return_to = return_to.and_then(ReturnTo::from_path).unwrap_or_default();
+    fn begin(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, return_to: Option<&str>) -> Answer {
+        // An address from outside is never followed: a page that is not on the list is the listener's first one.
+        let return_to = return_to.and_then(ReturnTo::from_path).unwrap_or_else(|| surface.first_page());
         let now = self.gateway.clock.wall().timestamp();
-        match sign_in.begin(&self.gateway.sign_in, &sign_in.rules.url, return_to, now) {
+        match sign_in.begin(&self.gateway.sign_in, &self.base_url(sign_in, surface), return_to, now) {
             Ok(started) => redirect(&started.location, cookies::set_login(&started.cookie).into_iter()),
-            Err(error) => self.failed(session, sign_in, &error),
+            Err(error) => self.failed(session, sign_in, surface, &error),
         }
     }
 
     /// The browser comes back from the issuer.
-    async fn come_back(&self, session: &ServerSession, sign_in: &SignIn) -> Answer {
+    async fn come_back(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface) -> Answer {
         let head = session.req_header();
         let query = head.uri.query().unwrap_or("");
         match sign_in.finish(&self.gateway.sign_in, query, cookies::login(head), &self.gateway.clock).await {
@@ -70,15 +76,15 @@ impl Admin {
                 self.record_sign_in(session, &act);
                 redirect(&finished.location, cookies::set_session(&finished.token).into_iter().chain([cookies::delete_login()]))
             }
-            Err(error) => self.failed(session, sign_in, &error),
+            Err(error) => self.failed(session, sign_in, surface, &error),
         }
     }
 
     /// Counts a failure, records it, and explains it.
-    fn failed(&self, session: &ServerSession, sign_in: &SignIn, error: &SignInError) -> Answer {
+    fn failed(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, error: &SignInError) -> Answer {
         self.gateway.metrics.sign_in.count(error.label());
         self.record_failure(session, error);
-        let mut page = failure::page(error, &sign_in.rules.url);
+        let mut page = failure::page(error, &self.base_url(sign_in, surface));
         // A login that can still be finished stays.
         if !matches!(error, SignInError::State | SignInError::NoLogin | SignInError::Busy | SignInError::NotReady) {
             page.headers_mut().append(header::SET_COOKIE, cookies::delete_login());

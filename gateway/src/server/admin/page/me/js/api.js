@@ -12,9 +12,8 @@ const api = {
   },
 
   async me() {
-    const me = await (await this.fetch('api/me')).json();
-    this.csrf = me.csrf;
-    return me;
+    if (this.csrf === null) this.csrf = (await (await this.fetch('api/session')).json()).csrf ?? null;
+    return (await this.fetch('api/me')).json();
   },
 
   async change(method, path, body) {

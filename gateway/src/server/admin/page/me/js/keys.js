@@ -9,6 +9,7 @@ function keyState(key, now) {
   if (key.expires !== null && key.expires * 1000 <= now) return { kind: 'out', word: 'expired', note: `${ago(key.expires * 1000, now)}` };
   if (key.not_before !== null && key.not_before * 1000 > now) return { kind: 'wait', word: 'not yet valid', note: `from ${dayOnly.format(key.not_before * 1000)}` };
   if (key.expires === null) return { kind: 'open', word: 'valid', note: 'never expires' };
+  if (key.replaced) return { kind: 'wait', word: 'replaced', note: `ends ${momentOf(key.expires * 1000)}` };
   const soon = daysUntil(key.expires * 1000, now) <= SOON_DAYS;
   return { kind: soon ? 'wait' : 'open', word: soon ? 'expires soon' : 'valid', note: `until ${dayOnly.format(key.expires * 1000)}, ${inDays(key.expires * 1000, now)}` };
 }
@@ -51,7 +52,7 @@ function updateKeyRow(view, key, consumer, now) {
   say(view.used, key.last_use === null ? 'not since the start' : ago(key.last_use * 1000, now));
   say(view.models, key.models === null ? 'all' : listed(key.models, 3));
   const issued = key.from === 'issued';
-  show(view.rotate, issued && !over);
+  show(view.rotate, issued && !over && !key.replaced);
   show(view.revoke, issued && !over);
   show(view.fixed, !issued);
   mark(view.rotate, 'aria-label', `Rotate ${keyName(key)}`);
@@ -83,14 +84,14 @@ function makeKeys(name) {
 
 function showKeys(view, consumer, now) {
   view.consumer = consumer;
-  const { issuing } = consumer;
+  const { making } = consumer;
   const [past, valid] = [consumer.keys.filter((key) => isOver(key, now)), consumer.keys.filter((key) => !isOver(key, now))];
-  const full = issuing.possible && issuing.valid >= issuing.max;
-  const why = issuing.possible ? (full ? 'Revoke one to make another.' : '') : issuing.why;
-  say(view.room, [issuing.possible ? `${count(issuing.valid)} of at most ${plural(issuing.max, 'key')}.` : '', why].filter(Boolean).join(' '));
-  show(view.make, issuing.possible && !full);
+  const full = making.possible && making.valid >= making.max;
+  const why = making.possible ? (full ? 'Revoke one to make another.' : '') : making.why;
+  say(view.room, [making.possible ? `${count(making.valid)} of at most ${plural(making.max, 'key')}.` : '', why].filter(Boolean).join(' '));
+  show(view.make, making.possible && !full);
   show(view.none, valid.length === 0);
-  say(view.none, issuing.possible ? 'No key is valid. Make one to call the gateway.' : 'There is no key.');
+  say(view.none, making.possible ? 'No key is valid. Make one to call the gateway.' : 'There is no key.');
   show(view.now.table, valid.length > 0);
   show(view.over, past.length > 0);
   say(view.summary, past.length === 1 ? 'One key is over' : `${count(past.length)} keys are over`);

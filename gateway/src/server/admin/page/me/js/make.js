@@ -20,7 +20,7 @@ function modelChoice(models) {
 
 function askMake(consumer) {
   const label = el('input', { id: 'make-label', maxlength: 64, autocomplete: 'off', spellcheck: 'false', required: true, placeholder: 'production, notebook, CI …' });
-  const choices = lifetimes(consumer.issuing.max_lifetime_s);
+  const choices = lifetimes(consumer.making.max_lifetime_s);
   const lifetime = el('select', { id: 'make-lifetime' }, ...choices.map(({ value, text }) => el('option', { value }, text)));
   lifetime.value = (choices.find(({ value }) => value === '30d') ?? choices.at(-1)).value;
   const models = modelChoice(consumer.models);

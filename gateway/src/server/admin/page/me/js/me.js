@@ -14,7 +14,7 @@ const page = {
     show(byId('stale'), false);
     show(byId('who'), true);
     say(byId('who-name'), me.person.name ?? me.person.subject);
-    show(byId('status'), me.operators === true);
+    show(byId('status'), me.sees_status);
     if (!me.consumers.length) {
       this.only('nothing');
       showNothing(me);
@@ -42,6 +42,7 @@ const page = {
   refused() {
     const was = this.me !== null;
     this.me = null;
+    api.csrf = null;
     byId('consumers').replaceChildren();
     show(byId('who'), false);
     show(byId('stale'), false);
