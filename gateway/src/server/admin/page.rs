@@ -24,7 +24,7 @@ const STYLES: [&str; 4] = [
 ];
 
 /// In this order: later ones use what earlier ones have.
-const SCRIPTS: [&str; 16] = [
+const SCRIPTS: [&str; 17] = [
     include_str!("page/js/format.js"),
     include_str!("page/js/words.js"),
     include_str!("page/js/dom.js"),
@@ -40,6 +40,7 @@ const SCRIPTS: [&str; 16] = [
     include_str!("page/js/consumers.js"),
     include_str!("page/js/failovers.js"),
     include_str!("page/js/config.js"),
+    include_str!("page/js/who.js"),
     include_str!("page/js/page.js"),
 ];
 

@@ -38,7 +38,7 @@ pub fn text(backend: &ScriptedBackend, rules: &str) -> String {
 pub struct Scene {
     pub issuer: SignInIssuer,
     pub gateway: Gateway,
-    pub backend: ScriptedBackend,
+    _backend: ScriptedBackend,
     clock: Clock,
     time: Arc<VirtualTime>,
 }
@@ -55,7 +55,7 @@ impl Scene {
         let (clock, time) = Clock::on_virtual_time();
         let running = start(&config, clock.clone()).await.unwrap();
         let gateway = Gateway { address: running.listen[0], running };
-        let scene = Scene { issuer, gateway, backend, clock, time };
+        let scene = Scene { issuer, gateway, _backend: backend, clock, time };
         ready(scene.admin()).await;
         scene
     }

@@ -5,7 +5,6 @@ use spillway_testkit::identity::seconds_now;
 use spillway_testkit::tokens::{SigningKey, base64url, hmac_token, unsigned};
 
 use super::browser::*;
-use crate::support::*;
 
 /// Signing in fails with this status, result and text.
 async fn refused(scene: &Scene, status: u16, result: &str, text: &str) {

@@ -36,7 +36,7 @@ async function confirmed() {
       announce('failed', reason);
     } else if (error instanceof Refused) {
       dialog.close();
-      announce('failed', 'The gateway asks for its admin token.');
+      announce('failed', 'You are no longer signed in.');
       page.refused();
     } else {
       byId('ask-problem').replaceChildren(el('p', {}, el('strong', {}, 'That failed.')), problemView(reason));
