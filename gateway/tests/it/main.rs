@@ -51,6 +51,7 @@ mod service_tiers;
 mod settling;
 mod shadow;
 mod shares;
+mod sign_in;
 mod simulate;
 mod spillover_headers;
 mod steering;

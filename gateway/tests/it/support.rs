@@ -255,6 +255,14 @@ impl Process {
         self.successors.lock().push(answer.json()["pid"].as_u64().unwrap().try_into().unwrap());
     }
 
+    /// As [`Process::upgrade`], where the admin listener wants a token.
+    pub async fn upgrade_as(&self, token: &str) {
+        let bearer = format!("Bearer {token}");
+        let answer = client::ask(self.admin, client::post("/api/upgrade", &[("authorization", &bearer)], b"")).await.unwrap();
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), self.log());
+        self.successors.lock().push(answer.json()["pid"].as_u64().unwrap().try_into().unwrap());
+    }
+
     /// The process that took over last.
     pub fn successor(&self) -> u32 {
         *self.successors.lock().last().unwrap()
@@ -273,6 +281,11 @@ impl Process {
     }
 
     /// What it has logged so far.
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn log(&self) -> String {
         self.log.lock().clone()
     }

@@ -1,12 +1,11 @@
 """The page where people make their own keys, in a real browser: `me.test.mjs` signs in and works with it."""
 
+import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-
-from issuer import Issuer
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -29,7 +28,7 @@ state_dir = "{state}"
 allow_literal_secrets = true
 
 [server.sign_in]
-issuer = "{issuer}"
+issuer = "http://127.0.0.1:{issuer}"
 client_id = "gateway-app"
 url = "http://localhost:{admin}"
 everyone = "member"
@@ -82,13 +81,16 @@ name = "somebody-elses"
 
 def test_the_page_of_ones_own_in_a_browser(tmp_path):
     node = shutil.which("node", path=str(pathlib.Path(sys.executable).parent)) or shutil.which("node")
-    ports = {name: free_port() for name in ("port", "admin", "portal", "backend")}
-    issuer = Issuer("gateway-app", PEOPLE)
+    ports = {name: free_port() for name in ("port", "admin", "portal", "backend", "issuer")}
     config = tmp_path / "spillway.toml"
-    config.write_text(CONFIG.format(**ports, state=tmp_path / "state", issuer=issuer.url))
-    processes = [subprocess.Popen([SPILLWAY, "mock", "--listen", f"127.0.0.1:{ports['backend']}"])]
+    config.write_text(CONFIG.format(**ports, state=tmp_path / "state"))
+    processes = [
+        subprocess.Popen([SPILLWAY, "mock", "--listen", f"127.0.0.1:{ports['backend']}"]),
+        subprocess.Popen([node, str(HERE / "issuer.mjs"), str(ports["issuer"])], env=dict(os.environ, ISSUER_PEOPLE=json.dumps(PEOPLE))),
+    ]
     try:
         wait_for(ports["backend"])
+        wait_for(ports["issuer"])
         processes.append(subprocess.Popen([SPILLWAY, "run", "-c", str(config)]))
         for name in ("port", "admin", "portal"):
             wait_for(ports[name])
@@ -106,4 +108,3 @@ def test_the_page_of_ones_own_in_a_browser(tmp_path):
         for process in reversed(processes):
             process.terminate()
             process.wait()
-        issuer.close()

@@ -67,7 +67,9 @@ mod tests {
 
     fn head(cookies: &[&str]) -> RequestHeader {
         let mut head = RequestHeader::build("GET", b"/", None).unwrap();
-        cookies.iter().for_each(|cookie| drop(head.append_header("cookie", *cookie).unwrap()));
+        for cookie in cookies {
+            head.append_header("cookie", *cookie).unwrap();
+        }
         head
     }
 

@@ -3,7 +3,7 @@
 use pingora::protocols::http::ServerSession;
 use tracing::{debug, info, warn};
 
-use super::Admin;
+use super::super::state::Admin;
 use crate::config::Role;
 use crate::sign_in::{Person, SignInError};
 

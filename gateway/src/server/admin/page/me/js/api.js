@@ -11,8 +11,13 @@ const api = {
     return response;
   },
 
+  // Asks who is signed in. This also says that somebody is there, which asking for what is theirs doesn't.
+  async identify() {
+    this.csrf = (await (await this.fetch('api/session')).json()).csrf ?? null;
+  },
+
   async me() {
-    if (this.csrf === null) this.csrf = (await (await this.fetch('api/session')).json()).csrf ?? null;
+    if (this.csrf === null) await this.identify();
     return (await this.fetch('api/me')).json();
   },
 

@@ -99,6 +99,17 @@ byId('sign-out').addEventListener('click', async () => {
   location.reload();
 });
 copies(byId('nothing-copy'), byId('nothing-code'));
+// A page that is open keeps no session: only somebody who is there does.
+const PRESENCE_MS = 60_000;
+let present = Date.now();
+
+function noticePresence() {
+  if (page.me === null || Date.now() - present < PRESENCE_MS) return;
+  present = Date.now();
+  api.identify().catch(() => {});
+}
+
+for (const kind of ['pointerdown', 'keydown', 'wheel']) addEventListener(kind, noticePresence, { passive: true });
 document.addEventListener('visibilitychange', () => document.hidden || page.refresh());
 setInterval(() => document.hidden || page.me === null || page.refresh(), EVERY_MS);
 page.refresh();
