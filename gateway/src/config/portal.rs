@@ -60,7 +60,8 @@ impl PersonNames<'_> {
     /// group. Names are compared without regard to case, as mail systems do.
     pub fn is_among(&self, owners: &[String]) -> bool {
         let is_name = |owner: &str| owner.contains('@') && self.names.iter().any(|name| name.eq_ignore_ascii_case(owner));
-        let is_listed = |owner: &String| self.subject == owner || self.groups.contains(owner) || self.roles.contains(owner) || is_name(owner);
+        let is_listed =
+            |owner: &String| self.subject == owner || self.groups.contains(owner) || self.roles.contains(owner) || is_name(owner);
         owners.iter().any(is_listed)
     }
 }

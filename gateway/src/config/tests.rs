@@ -319,3 +319,61 @@ fn a_listener_for_other_machines_needs_a_token_or_sign_in() {
     let table = "\n[server.sign_in]\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\nurl = \"https://g.example\"\neveryone = \"member\"\n";
     assert!(parse(&open(minimal(table))).is_ok());
 }
+
+#[test]
+fn owners_and_their_page_are_checked_where_they_are_written() {
+    let sign_in = "\n[server.sign_in]\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\nurl = \"https://admin.example.com\"\neveryone = \"member\"\n";
+    let with = |portal: &str, rest: &str| minimal(&format!("{sign_in}\n[server.portal]\n{portal}\n\n{rest}"));
+    for (portal, rest, line, key, text) in [
+        ("listen = \"0.0.0.0:8444\"", "", 21, "server.portal.listen", "needs 'url'"),
+        ("url = \"https://ai.example.com\"", "", 21, "server.portal.url", "there is no 'listen'"),
+        ("listen = \"8444\"\nurl = \"https://ai.example.com\"", "", 21, "server.portal.listen", "is not an address with a port"),
+        ("listen = \"127.0.0.1:9090\"\nurl = \"https://ai.example.com\"", "", 21, "server.portal.listen", "another listener"),
+        ("listen = \"0.0.0.0:8444\"\nurl = \"http://ai.example.com\"", "", 22, "server.portal.url", "is not an https:// URL"),
+        ("listen = \"0.0.0.0:8444\"\nurl = \"https://AI.example.com\"", "", 22, "server.portal.url", "in lower case"),
+        ("gateway_url = \"https://x.example.com/?a=b\"", "", 21, "server.portal.gateway_url", "without user, query"),
+        ("contact = \" \"", "", 21, "server.portal.contact", "one line of 1 to 200"),
+        ("", "[[consumers]]\nname = \"c\"\nowners = [\"a\", \" b\"]", 25, "consumers[0].owners[1]", "begin or end with a space"),
+        ("", "[[consumers]]\nname = \"c\"\nowners = [\"a\", \"a\"]", 25, "consumers[0].owners[1]", "'a' is listed twice"),
+        (
+            "",
+            "[[groups]]\nname = \"g\"\nowners = [\"\"]\nlimits = { requests_per_minute = 1 }",
+            25,
+            "groups[0].owners[0]",
+            "must not be empty",
+        ),
+        (
+            "",
+            "[[consumers]]\nname = \"c\"\nowners = [\"a\"]\nissued_keys = { max = 0 }",
+            26,
+            "consumers[0].issued_keys.max",
+            "leave 'owners' out",
+        ),
+        (
+            "",
+            "[[consumers]]\nname = \"c\"\nowners = [\"a\"]\nissued_keys = { max_lifetime = \"0s\" }",
+            26,
+            "consumers[0].issued_keys.max_lifetime",
+            "longer than 0",
+        ),
+    ] {
+        let problems = parse(&with(portal, rest)).unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
+        assert!(
+            problem.starts_with(&format!("t.toml:{line}:")) && problem.contains(&format!(": {key}: ")) && problem.contains(text),
+            "{problem}"
+        );
+    }
+    let problems = parse(&minimal("\n[server.portal]\ncontact = \"x\"\n")).unwrap_err();
+    assert!(problems[0].contains("server.portal: needs [server.sign_in]"), "{problems:?}");
+    let consumer = "[[consumers]]\nname = \"c\"\nkeys = []\nowners = [\"a\"]\n";
+    let warnings = |text: &str| parse(text).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(warnings(&minimal(consumer)).contains("consumers[0].owners: has an effect only with [server.sign_in]"));
+    let text = warnings(&minimal(&format!("{sign_in}\n{consumer}")));
+    assert!(text.contains("only with server.state_dir") && text.contains("server.portal.gateway_url: isn't set"), "{text}");
+    let unused = minimal("[[consumers]]\nname = \"c\"\nissued_keys = { max = 1 }\n");
+    assert!(warnings(&unused).contains("consumers[0].issued_keys: has an effect only for owners"));
+    let config = parse(&with("listen = \"127.0.0.1:8444\"\nurl = \"http://localhost:8444/\"", consumer)).unwrap();
+    assert_eq!(config.server.portal.listener.unwrap().url, "http://localhost:8444");
+    assert_eq!(config.consumers[0].issued_keys, IssuedKeyRules { max: 5, max_lifetime: Duration::from_secs(90 * 86_400) });
+}

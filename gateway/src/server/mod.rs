@@ -26,6 +26,6 @@ mod systemd;
 pub use handover::successor::Successor;
 pub use in_place::InPlaceError;
 pub use inherited_sockets::Sockets;
-pub use listeners::BindError;
 pub use lifecycle::{Launch, Running, StartError, launch, run, start};
+pub use listeners::BindError;
 pub use reload::{By, ReloadError, Reloaded, Reloader, Source};

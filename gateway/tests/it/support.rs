@@ -280,12 +280,12 @@ impl Process {
         assert!(sent.success());
     }
 
-    /// What it has logged so far.
     /// Where its files are.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
+    /// What it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().clone()
     }

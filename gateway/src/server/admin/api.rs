@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use super::actor::Role;
 use super::answer::{AdminReply, Answer, answer, json_answer, problem};
+use super::page;
 use super::state::Admin;
-use super::surface::Surface;
-use super::{me, page};
+use super::surface::{self, Surface};
 use crate::balance::snapshot::route_snapshot;
 use crate::config::identifier;
 use crate::ledger::{Reader, request};
@@ -72,7 +72,7 @@ impl Admin {
         }
         // Probes must work without a token, and the page asks its user for it.
         match path.as_str() {
-            me::PAGE if method == Method::GET => return self.own_page().into(),
+            surface::PAGE if method == Method::GET => return self.own_page().into(),
             "/healthz" => return answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()).into(),
             "/readyz" => return self.readiness().into(),
             "/" if method == Method::GET => return page::page().into(),
@@ -89,7 +89,7 @@ impl Admin {
         if role < least {
             return problem(StatusCode::FORBIDDEN, &format!("this needs the role {least}; yours is {role}")).into();
         }
-        if me::is_api(&path) {
+        if surface::is_own_api(&path) {
             return self.own(session, &actor, surface).await.into();
         }
         let ok = |value: Value| AdminReply::Whole(json_answer(StatusCode::OK, &value));

@@ -131,10 +131,10 @@ impl Admin {
         let refused = || self.actor(session).is_err();
         match session.req_header().uri.path() {
             "/healthz" | "/readyz" => Whose::Probe,
-            "/" | me::PAGE | "/sign-in" | "/sign-in/callback" => Whose::Stranger,
+            "/" | surface::PAGE | "/sign-in" | "/sign-in/callback" => Whose::Stranger,
             _ if refused() => Whose::Stranger,
             "/metrics" => Whose::Probe,
-            path if me::is_api(path) => Whose::Member,
+            path if surface::is_own_api(path) => Whose::Member,
             _ => Whose::Operator,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::me::RecentUsage;
+use super::me::usage::RecentUsage;
 use super::rooms::Rooms;
 use super::today::Today;
 use crate::gateway::Gateway;
@@ -40,7 +40,19 @@ impl Admin {
         let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
         let started = gateway.clock.wall().timestamp_millis();
         let (today, busy, pages, rooms) = (Today::default(), Arc::default(), Arc::default(), [Rooms::new(), Rooms::new()]);
-        Admin { gateway, control, node, started, today, busy, pages, rooms, shadow, used: RecentUsage::default(), making: tokio::sync::Mutex::default() }
+        Admin {
+            gateway,
+            control,
+            node,
+            started,
+            today,
+            busy,
+            pages,
+            rooms,
+            shadow,
+            used: RecentUsage::default(),
+            making: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The number of answers under way.

@@ -8,12 +8,19 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Answer, answer, problem};
-use super::me;
 use super::rooms::Rooms;
 use super::state::Admin;
 use crate::downstream::socket::Socket;
 use crate::listener_tls as tls;
 use crate::sign_in::{ReturnTo, SignIn};
+
+/// The path of the page of one's own.
+pub(super) const PAGE: &str = "/me";
+
+/// Whether a path belongs to that page's API.
+pub(super) fn is_own_api(path: &str) -> bool {
+    path == "/api/me" || path.starts_with("/api/me/")
+}
 
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +35,7 @@ pub(super) enum Surface {
 impl Surface {
     /// Whether it serves a path.
     pub(super) fn serves(self, path: &str) -> bool {
-        let is_for_people = || path == me::PAGE || me::is_api(path) || path == "/api/session" || is_sign_in(path);
+        let is_for_people = || path == PAGE || is_own_api(path) || path == "/api/session" || is_sign_in(path);
         self == Surface::Whole || is_for_people()
     }
 
@@ -37,7 +44,7 @@ impl Surface {
         let path = head.uri.path();
         if self == Surface::People && head.method == Method::GET && path == "/" {
             let mut to_page = answer(StatusCode::SEE_OTHER, "text/plain", Vec::new());
-            to_page.headers_mut().insert(header::LOCATION, HeaderValue::from_static(me::PAGE));
+            to_page.headers_mut().insert(header::LOCATION, HeaderValue::from_static(PAGE));
             return Some(to_page);
         }
         if !self.serves(path) {
@@ -104,7 +111,9 @@ mod tests {
 
     #[test]
     fn people_get_nothing_of_operators() {
-        for path in ["/me", "/api/me", "/api/me/keys", "/api/me/keys/k/rotate", "/api/session", "/sign-in", "/sign-in/callback", "/sign-out"] {
+        for path in
+            ["/me", "/api/me", "/api/me/keys", "/api/me/keys/k/rotate", "/api/session", "/sign-in", "/sign-in/callback", "/sign-out"]
+        {
             assert!(Surface::People.serves(path), "{path}");
         }
         for path in ["/", "/metrics", "/api/keys", "/api/meter", "/api/status", "/me/", "/sign-inx", "/api/audit", "/healthz", "/api/me2"] {

@@ -19,7 +19,7 @@ async fn a_key_is_shown_once_and_is_nowhere_else() {
     issuer.claims(json!({ "sub": "kim", "roles": null, "groups": ["members", "crm-team"] }));
     let mut browser = Browser::at(process.admin);
     browser.sign_in().await;
-    let mut kim = Member { browser };
+    let mut kim = Person { browser };
     let (id, key) = kim.key("crm").await;
     let rotated = kim.change("POST", &format!("/api/me/keys/{id}/rotate"), Some(json!({ "grace": "1h" }))).await.json();
     let keys = [key, rotated["key"].as_str().unwrap().to_owned()];
@@ -34,6 +34,7 @@ async fn a_key_is_shown_once_and_is_nowhere_else() {
         shown.push((path.to_owned(), client::ask(process.admin, request).await.unwrap().text()));
     }
     shown.push(("the log".to_owned(), process.log()));
+    shown.push(("the access log".to_owned(), std::fs::read_to_string(process.directory().join("stdout")).unwrap()));
     let state = process.directory().join("state");
     for file in std::fs::read_dir(&state).unwrap() {
         let path = file.unwrap().path();
@@ -41,7 +42,9 @@ async fn a_key_is_shown_once_and_is_nowhere_else() {
             shown.push((path.display().to_string(), String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned()));
         }
     }
-    assert!(shown.iter().any(|(_, text)| text.contains(&id)), "its id is everywhere");
+    for place in ["/api/me", "the log", "the access log"] {
+        assert!(shown.iter().any(|(name, text)| name == place && text.contains(&id)), "its id is in {place}, so silence means something");
+    }
     for (place, text) in &shown {
         for key in &keys {
             assert!(!text.contains(key.as_str()), "a key is in {place}");

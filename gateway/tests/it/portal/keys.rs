@@ -13,7 +13,10 @@ async fn an_owner_makes_rotates_and_revokes_a_key() {
     let (id, key) = (made.json()["id"].as_str().unwrap().to_owned(), made.json()["key"].as_str().unwrap().to_owned());
     assert_eq!((portal.call(&key).await, portal.call_model(&key, "gpt-4o").await), (200, 403), "the key is for one model only");
     let shown = kim.consumer("crm").await["keys"][0].clone();
-    assert_eq!((&shown["id"], &shown["label"], &shown["models"], &shown["owner"]), (&json!(id), &json!("CI"), &json!(["m"]), &json!("kim")));
+    assert_eq!(
+        (&shown["id"], &shown["label"], &shown["models"], &shown["owner"]),
+        (&json!(id), &json!("CI"), &json!(["m"]), &json!("kim"))
+    );
     assert!(shown["last_use"].is_i64() && shown["from"] == "issued", "{shown}");
 
     let path = format!("/api/me/keys/{id}/rotate");
@@ -140,7 +143,8 @@ async fn a_change_needs_the_sessions_csrf_token_and_json() {
         assert_eq!(kim.send("POST", "/api/me/keys", &headers, body()).await.status, status, "{headers:?}");
     }
     let request = kim.browser.request("POST", "/api/me/keys", &[("x-spillway-csrf", &csrf)]);
-    let form = request.replace("content-length: 0", "content-type: application/x-www-form-urlencoded\r\ncontent-length: 12") + "consumer=crm";
+    let form =
+        request.replace("content-length: 0", "content-type: application/x-www-form-urlencoded\r\ncontent-length: 12") + "consumer=crm";
     assert_eq!(spillway_testkit::client::ask(kim.browser.admin, form).await.unwrap().status, 415);
     for (body, status, text) in [
         (json!({ "consumer": "crm", "role": "administrator" }), 400, "unknown field `role`"),

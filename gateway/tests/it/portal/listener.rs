@@ -38,8 +38,20 @@ async fn it_serves_people_and_nothing_of_operators() {
     let me = root.get("/api/me").await.json();
     assert_eq!((&me["consumers"][0]["name"], &me["sees_status"]), (&json!("crm"), &json!(false)));
     for path in [
-        "/metrics", "/healthz", "/readyz", "/api/status", "/api/events", "/api/usage", "/api/keys", "/api/config", "/api/requests",
-        "/api/limits", "/api/pools", "/api/audit", "/api/sessions", "/api/shadow",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/api/status",
+        "/api/events",
+        "/api/usage",
+        "/api/keys",
+        "/api/config",
+        "/api/requests",
+        "/api/limits",
+        "/api/pools",
+        "/api/audit",
+        "/api/sessions",
+        "/api/shadow",
     ] {
         assert_eq!(root.get(path).await.status, 404, "{path}");
     }
@@ -102,4 +114,25 @@ async fn a_reload_changes_owners_at_once_and_says_that_another_address_needs_a_r
     assert_eq!(kim.get("/api/me").await.json()["count"], 0, "who is no owner any longer sees nothing");
     let moved = written.replace("[server.portal]\nlisten = \"127.0.0.1:0\"", "[server.portal]\nlisten = \"127.0.0.1:1\"");
     assert_eq!(reload(&moved).await.json()["needs_restart"], json!(["server.portal.listen"]));
+}
+
+#[tokio::test]
+async fn with_server_tls_it_speaks_tls_and_only_http_1() {
+    let (ca, folder) = (TestCa::new("ca"), tempfile::tempdir().unwrap());
+    let (certificate, key) = ca.host("localhost");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key, ca) = (file("cert.pem", &certificate.pem()), file("key.pem", &key.serialize_pem()), file("ca.pem", &ca.pem));
+    let portal = Portal::with(|text| format!("{text}\n[server.tls]\ncert = \"{cert}\"\nkey = \"{key}\"\n")).await;
+    let port = portal.gateway.running.portal.unwrap().port();
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["--silent", "--http2", "--output", "/dev/null", "--write-out", "%{http_version} %{http_code}", "--max-time", "20"]);
+    curl.args(["--cacert", &ca, "--resolve", &format!("localhost:{port}:127.0.0.1"), &format!("https://localhost:{port}/me")]);
+    let output = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1.1 200");
+    assert!(client::get(portal.gateway.running.portal.unwrap(), "/me").await.is_err(), "nothing in the clear");
+    assert_eq!(portal.gateway.admin("/healthz").await.status, 200, "the admin listener is as it was");
 }

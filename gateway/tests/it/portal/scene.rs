@@ -84,12 +84,12 @@ impl Portal {
     }
 
     /// Somebody who has signed in with this subject, and is in these groups besides `members`.
-    pub async fn member(&self, subject: &str, groups: &[&str]) -> Member {
+    pub async fn member(&self, subject: &str, groups: &[&str]) -> Person {
         let groups: Vec<&str> = groups.iter().copied().chain(["members"]).collect();
         self.issuer.claims(json!({ "sub": subject, "name": format!("Name of {subject}"), "roles": null, "groups": groups }));
         let mut browser = Browser::at(self.gateway.running.admin);
         assert_eq!(browser.sign_in().await.status, 303);
-        Member { browser }
+        Person { browser }
     }
 
     /// The status of a chat with a key.
@@ -116,11 +116,11 @@ impl Portal {
 
 /// A person at the page.
 #[derive(Clone)]
-pub struct Member {
+pub struct Person {
     pub browser: Browser,
 }
 
-impl Member {
+impl Person {
     pub async fn me(&mut self) -> Value {
         let me = self.browser.get("/api/me").await;
         assert_eq!(me.status, 200, "{}", me.text());

@@ -20,7 +20,10 @@ async fn an_owner_sees_what_is_left_used_and_allowed() {
     assert_eq!((portal.call(&key).await, portal.call(&key).await), (200, 200));
     let bearer = [("authorization", format!("Bearer {TOKEN}"))];
     eventually("the ledger has both", async || {
-        let request = format!("GET /api/usage?by=consumer HTTP/1.1\r\nhost: localhost\r\n{}: {}\r\nconnection: close\r\n\r\n", bearer[0].0, bearer[0].1);
+        let request = format!(
+            "GET /api/usage?by=consumer HTTP/1.1\r\nhost: localhost\r\n{}: {}\r\nconnection: close\r\n\r\n",
+            bearer[0].0, bearer[0].1
+        );
         let rows = spillway_testkit::client::ask(portal.gateway.running.admin, request).await.unwrap().json();
         rows["rows"][0]["requests"] == 2
     })
@@ -29,7 +32,10 @@ async fn an_owner_sees_what_is_left_used_and_allowed() {
     assert_eq!((&me["person"]["subject"], &me["person"]["role"]), (&json!("kim"), &json!("member")));
     assert_eq!((&me["gateway_url"], &me["sees_status"]), (&json!("https://api.example.com"), &json!(false)));
     let crm = &me["consumers"][0];
-    assert_eq!((&crm["name"], &crm["group"], &crm["models"]), (&json!("crm"), &json!("sales"), &json!(["m", "gpt-4o", "text-embedding-3-small"])));
+    assert_eq!(
+        (&crm["name"], &crm["group"], &crm["models"]),
+        (&json!("crm"), &json!("sales"), &json!(["m", "gpt-4o", "text-embedding-3-small"]))
+    );
     let minute = limit(crm, "consumer", "requests_per_minute");
     assert_eq!((&minute["limit"], &minute["left"], &minute["period"]), (&json!(60), &json!(58), &Value::Null));
     let month = limit(crm, "consumer", "token_quota");
@@ -38,7 +44,10 @@ async fn an_owner_sees_what_is_left_used_and_allowed() {
     assert_eq!(limit(crm, "model", "tokens_per_minute")["name"], "m");
     let usage = &crm["usage"];
     for span in ["today", "month"] {
-        assert_eq!((&usage[span]["requests"], &usage[span]["input_tokens"], &usage[span]["output_tokens"]), (&json!(2), &json!(20), &json!(4)));
+        assert_eq!(
+            (&usage[span]["requests"], &usage[span]["input_tokens"], &usage[span]["output_tokens"]),
+            (&json!(2), &json!(20), &json!(4))
+        );
     }
     assert_eq!((usage["days"].as_array().unwrap().len(), &usage["days"][0]["model"]), (1, &json!("m")));
     assert_eq!(crm["making"], json!({ "possible": true, "why": null, "max": 3, "valid": 1, "max_lifetime_s": 30 * 86_400 }));

@@ -68,8 +68,8 @@ impl Admin {
     /// Makes a key in the place of another one.
     pub(super) async fn rotate_key(&self, asker: &Asker<'_>, id: &str, body: &Rotate) -> Answer {
         let runtime = self.gateway.runtime.load_full();
-        let Some((key, consumer)) = self.owned_key(&runtime, asker, id) else { return refused(&Refused::NotYourKey) };
         let _one = self.making.lock().await;
+        let Some((key, consumer)) = self.owned_key(&runtime, asker, id) else { return refused(&Refused::NotYourKey) };
         let now = self.gateway.clock.wall().timestamp();
         let valid = policy::valid(&self.keys_of(consumer), now);
         let grace = match policy::may_rotate(&key, body.grace.as_deref(), valid, &consumer.issued_keys) {
@@ -127,9 +127,11 @@ impl Admin {
         self.gateway.keys.list().into_iter().filter(|key| key.consumer == consumer.name).collect()
     }
 
-    /// The keys of a consumer, those of the config included, and how many more its owners may make. No secrets.
-    pub(super) fn keys_shown(&self, runtime: &Runtime, consumer: &LiveConsumer, now: i64) -> (Vec<Value>, Value) {
-        let issued = self.keys_of(consumer);
+    /// The keys of a consumer among `all` issued ones, and those of the config, and how many more its owners may make. No
+    /// secrets.
+    pub(super) fn keys_shown(&self, runtime: &Runtime, consumer: &LiveConsumer, all: &[KeyRecord]) -> (Vec<Value>, Value) {
+        let now = self.gateway.clock.wall().timestamp();
+        let issued: Vec<&KeyRecord> = all.iter().filter(|key| key.consumer == consumer.name).collect();
         let of_config = consumer.keys.iter().map(|key| {
             json!({
                 "id": identifier(&key.stored), "from": "config", "label": null, "owner": null, "hint": key.hint, "models": null,
@@ -151,9 +153,8 @@ impl Admin {
             () if runtime.config.server.state_dir.is_none() => Some("This gateway has no folder to store keys in."),
             () => None,
         };
-        let valid = policy::valid(&issued, now).counted;
-        let making =
-            json!({ "possible": why.is_none(), "why": why, "max": max, "valid": valid, "max_lifetime_s": max_lifetime.as_secs() });
+        let valid = policy::valid(issued, now).counted;
+        let making = json!({ "possible": why.is_none(), "why": why, "max": max, "valid": valid, "max_lifetime_s": max_lifetime.as_secs() });
         (shown, making)
     }
 }

@@ -7,7 +7,7 @@ mod models;
 mod overview;
 mod page;
 mod policy;
-mod usage;
+pub(super) mod usage;
 
 use std::net::SocketAddr;
 
@@ -19,17 +19,8 @@ use super::answer::{Answer, problem};
 use super::state::Admin;
 use super::surface::Surface;
 use crate::config::PersonNames;
-pub(super) use usage::RecentUsage;
-
-/// The path of the page.
-pub(super) const PAGE: &str = "/me";
 
 const PATHS: &str = "known paths: GET /api/me, POST /api/me/keys, POST /api/me/keys/ID/rotate, DELETE /api/me/keys/ID";
-
-/// Whether a path belongs to the page's API.
-pub(super) fn is_api(path: &str) -> bool {
-    path == "/api/me" || path.starts_with("/api/me/")
-}
 
 /// The person who asks.
 struct Asker<'p> {
@@ -59,8 +50,7 @@ impl Admin {
             return problem(StatusCode::FORBIDDEN, "this is for people who sign in; the admin token owns no consumer");
         };
         let person = &found.person;
-        let names =
-            PersonNames { subject: &person.subject, names: person.email.as_slice(), groups: &person.groups, roles: &person.roles };
+        let names = PersonNames { subject: &person.subject, names: person.email.as_slice(), groups: &person.groups, roles: &person.roles };
         let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
         let asker = Asker { names, name: &person.name, who: actor.to_string(), role: *role, peer };
         let head = session.req_header();

@@ -12,6 +12,7 @@ use super::super::surface::Surface;
 use super::{Asker, left, models};
 use crate::callers::LiveConsumer;
 use crate::config::PersonNames;
+use crate::issued_keys::KeyRecord;
 use crate::runtime::Runtime;
 
 /// Most consumers in one answer.
@@ -23,9 +24,10 @@ impl Admin {
         let runtime = self.gateway.runtime.load_full();
         let is_owned = |index: &usize| runtime.config.owns_consumer(&asker.names, *index);
         let owned: Vec<usize> = (0..runtime.config.consumers.len()).filter(is_owned).collect();
+        let keys = self.gateway.keys.list();
         let mut shown = Vec::new();
         for consumer in owned.iter().take(CONSUMERS).filter_map(|index| runtime.callers.consumers.get(*index)) {
-            shown.push(self.consumer(&runtime, &asker.names, consumer).await);
+            shown.push(self.consumer(&runtime, &asker.names, consumer, &keys).await);
         }
         let sees_status = surface == Surface::Whole && asker.role >= Role::Viewer;
         let person = json!({ "subject": asker.names.subject, "name": asker.name, "email": asker.names.names.first(), "role": asker.role });
@@ -37,13 +39,13 @@ impl Admin {
         json_answer(StatusCode::OK, &me)
     }
 
-    async fn consumer(&self, runtime: &Arc<Runtime>, person: &PersonNames<'_>, consumer: &Arc<LiveConsumer>) -> Value {
+    async fn consumer(&self, runtime: &Arc<Runtime>, person: &PersonNames<'_>, consumer: &Arc<LiveConsumer>, keys: &[KeyRecord]) -> Value {
         let config = &runtime.config;
         let (usage, problem) = match self.used.of(&self.gateway, &consumer.name).await {
             Ok(usage) => (usage, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let (keys, making) = self.keys_shown(runtime, consumer, self.gateway.clock.wall().timestamp());
+        let (keys, making) = self.keys_shown(runtime, consumer, keys);
         let apis = consumer.rights.apis.as_ref().map(|apis| apis.iter().map(|api| api.label()).collect::<Vec<_>>());
         json!({
             "name": &*consumer.name,

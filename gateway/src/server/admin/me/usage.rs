@@ -22,7 +22,7 @@ const DAYS: u64 = 30;
 
 /// The latest report of each consumer: an open page must not make the gateway read the ledger again and again.
 #[derive(Debug, Default)]
-pub(in super::super) struct RecentUsage(Mutex<HashMap<Arc<str>, (Tick, Arc<Value>)>>);
+pub(in crate::server::admin) struct RecentUsage(Mutex<HashMap<Arc<str>, (Tick, Arc<Value>)>>);
 
 impl RecentUsage {
     /// The usage of a consumer, as JSON; `None` without a ledger.

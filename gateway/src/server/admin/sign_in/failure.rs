@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use ring::digest::{SHA256, digest};
 
 use super::super::answer::{Answer, answer};
-use crate::sign_in::{LackingToken, SignInError};
+use crate::sign_in::{LackingToken, ReturnTo, SignInError};
 
 static STYLE: LazyLock<String> =
     LazyLock::new(|| [include_str!("../page/css/base.css"), include_str!("../page/css/sign-in.css")].join("\n"));
@@ -31,8 +31,8 @@ struct Words {
     operator: Option<&'static str>,
 }
 
-/// The page, for the listener with this external base address.
-pub(super) fn page(error: &SignInError, base: &str) -> Answer {
+/// The page, for the listener with this external base address and this first page.
+pub(super) fn page(error: &SignInError, base: &str, first: ReturnTo) -> Answer {
     let words = words(error);
     let operator =
         words.operator.map_or_else(String::new, |text| format!("<h2>For whoever runs this gateway</h2>\n<p>{}</p>", escaped(text)));
@@ -43,6 +43,7 @@ pub(super) fn page(error: &SignInError, base: &str) -> Answer {
         .replace("<!--REMEDY-->", &escaped(&words.remedy))
         .replace("<!--OPERATOR-->", &operator)
         .replace("<!--BASE-->", &escaped(base))
+        .replace("<!--FIRST-->", if first == ReturnTo::Status { "the status page" } else { "your page" })
         .replace("<!--RESULT-->", error.label());
     let mut page = answer(words.status, "text/html; charset=utf-8", html.into_bytes());
     let headers = page.headers_mut();
@@ -185,7 +186,7 @@ mod tests {
             groups: 3,
             too_many_groups: false,
         };
-        let page = page(&SignInError::NoRole(Box::new(token)), "https://gateway.example.com");
+        let page = page(&SignInError::NoRole(Box::new(token)), "https://gateway.example.com", ReturnTo::Status);
         let text = String::from_utf8(page.body().clone()).unwrap();
         assert!(!text.contains("<script") && !text.contains("<img") && !text.contains("<b>"), "{text}");
         assert!(text.contains("&lt;script&gt;") && text.contains("3 groups"));
@@ -195,7 +196,9 @@ mod tests {
     #[test]
     fn too_many_groups_have_a_remedy_of_their_own() {
         let token = LackingToken { name: "Ada".into(), subject: "s".into(), roles: Vec::new(), groups: 0, too_many_groups: true };
-        let text = String::from_utf8(page(&SignInError::NoRole(Box::new(token)), "https://gateway.example.com").into_body()).unwrap();
+        let text =
+            String::from_utf8(page(&SignInError::NoRole(Box::new(token)), "https://gateway.example.com", ReturnTo::Status).into_body())
+                .unwrap();
         assert!(text.contains("too many for a token") && text.contains("Use app roles"), "{text}");
     }
 }

@@ -84,7 +84,7 @@ impl Admin {
     fn failed(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, error: &SignInError) -> Answer {
         self.gateway.metrics.sign_in.count(error.label());
         self.record_failure(session, error);
-        let mut page = failure::page(error, &self.base_url(sign_in, surface));
+        let mut page = failure::page(error, &self.base_url(sign_in, surface), surface.first_page());
         // A login that can still be finished stays.
         if !matches!(error, SignInError::State | SignInError::NoLogin | SignInError::Busy | SignInError::NotReady) {
             page.headers_mut().append(header::SET_COOKIE, cookies::delete_login());

@@ -72,7 +72,8 @@ function verdictOf(me, now) {
     const limit = dry[0].limits.find(isDry);
     const what = { token_quota: 'tokens', budget: 'budget' }[limit.kind] ?? 'share';
     const model = limit.of === 'model' ? ` for ${limit.name}` : '';
-    return `${dry[0].name} has used all its ${what} of ${limit.period === 'day' ? 'today' : `this ${limit.period}`}${model}. Requests${model} are refused until it starts again ${momentOf(limit.resets_at * 1000)}.`;
+    const period = limit.period === 'day' ? "today's" : `this ${limit.period}'s`;
+    return `${dry[0].name} has used up ${period} ${what}${model}. Requests${model} are refused until it starts again ${momentOf(limit.resets_at * 1000)}.`;
   }
   if (dry.length) return `${names(dry)} have used a whole quota or budget: their requests are refused until it starts again.`;
   const soon = me.consumers.flatMap((consumer) => consumer.keys.filter((key) => keyState(key, now).word === 'expires soon').map((key) => ({ consumer, key })));
