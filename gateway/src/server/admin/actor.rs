@@ -15,6 +15,18 @@ pub(super) enum Role {
     Administrator,
 }
 
+impl Role {
+    /// Its name.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Role::Member => "member",
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Administrator => "administrator",
+        }
+    }
+}
+
 /// Who sends a request to the admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Actor {

@@ -2,10 +2,17 @@
 
 mod access;
 mod actor;
+mod acts;
 mod answer;
 mod api;
+mod audit;
+mod body;
+mod changes;
 mod events;
+mod key_acts;
+mod keys;
 mod page;
+mod parameter;
 mod rooms;
 mod state;
 mod status;
