@@ -258,7 +258,7 @@ test('names stay text', async () => {
       me.person.name = evil;
       const [consumer] = me.consumers;
       Object.assign(consumer, { name: evil, group: evil, models: [evil] });
-      consumer.keys = [{ id: evil, label: evil, hint: evil, owner: evil, models: [evil], from: 'issued', created: 1, not_before: null, expires: 4e9, revoked: null, replaced: false, last_use: null }];
+      consumer.keys = [{ id: evil, label: evil, hint: evil, owner: evil, models: [evil], source: 'issued', created: 1, not_before: null, expires: 4e9, revoked: null, replaced: false, last_use: null }];
       consumer.usage.days = [{ day: new Date().toISOString().slice(0, 10), model: evil, requests: 1, input_tokens: 1, output_tokens: 1, cost_usd: null }];
       return route.fulfill({ json: me });
     }),
