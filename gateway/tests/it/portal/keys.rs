@@ -29,6 +29,7 @@ async fn an_owner_makes_rotates_and_revokes_a_key() {
     let revoked = kim.change("DELETE", &format!("/api/me/keys/{second}"), None).await;
     assert_eq!(revoked.status, 200, "{}", revoked.text());
     assert_eq!((portal.call(&key).await, portal.call(&new).await), (200, 401), "at once, and only that one");
+    assert_eq!(portal.backend.count(), 4, "what is refused reaches no backend");
     let acts: Vec<(Value, Value, Value)> =
         portal.audit().into_iter().map(|act| (act["what"].clone(), act["object"].clone(), act["who"].clone())).collect();
     let kim = json!("kim (Name of kim)");
