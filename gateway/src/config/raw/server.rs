@@ -16,7 +16,8 @@ pub struct RawServer {
     pub admin: Option<String>,
     /// Token for the admin API (`Authorization: Bearer`). Required if `admin` is not a loopback address.
     pub admin_token: Option<SecretText>,
-    /// Directory for what must survive a restart: the ledger, and this node's name. Default: none, and no ledger.
+    /// Directory for what must survive a restart: the ledger, keys that are issued at run time, the audit log, and this
+    /// node's name. Default: none, and none of these.
     pub state_dir: Option<String>,
     /// Worker threads. Default: one per core.
     pub threads: Option<usize>,
