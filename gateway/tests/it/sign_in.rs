@@ -3,6 +3,7 @@
 mod browser;
 mod callback;
 mod canary;
+mod online;
 mod rights;
 mod session;
 mod token;

@@ -51,8 +51,12 @@ impl Admin {
         let runtime = self.gateway.runtime.load();
         let Some(sign_in) = &runtime.sign_in else { return Ok(None) };
         let Some(token) = cookies::session(head) else { return Ok(None) };
-        // The page keeps its stream open by itself: that is no use by a person.
-        let uses = head.uri.path() != "/api/events";
+        // What the page does by itself, to keep its stream open, is no use by a person.
+        let uses = match head.uri.path() {
+            "/api/events" => false,
+            "/api/session" => head.uri.query() == Some("present=true"),
+            _ => true,
+        };
         let found = sign_in.session(&self.gateway.sign_in, token, self.gateway.clock.now(), uses);
         let Some((session, role)) = found else { return Ok(None) };
         let changes = !matches!(head.method, Method::GET | Method::HEAD);

@@ -4,7 +4,7 @@ const TOKEN = 'spillway-admin-token';
 const SILENCE_MS = 10_000;
 const LONGEST_WAIT_MS = 15_000;
 
-// Nobody who is known sends the request.
+// The sender of the request isn't known.
 class Refused extends Error {}
 
 // Somebody who is known may not do this.
@@ -41,9 +41,9 @@ const gateway = {
     return response.json();
   },
 
-  // Asks who sends requests; this also says that somebody is there.
-  async identify() {
-    this.who = await (await this.fetch('api/session')).json();
+  // Asks who sends requests. `present` says that somebody is there, which a session needs to go on.
+  async identify(present = false) {
+    this.who = await (await this.fetch(present ? 'api/session?present=true' : 'api/session')).json();
   },
 
   async change(path) {
