@@ -51,8 +51,12 @@ impl Admin {
         let runtime = self.gateway.runtime.load();
         let Some(sign_in) = &runtime.sign_in else { return Ok(None) };
         let Some(token) = cookies::session(head) else { return Ok(None) };
-        // Pages ask for these by themselves: that is no use by a person.
-        let uses = !matches!(head.uri.path(), "/api/events" | "/api/me");
+        // What pages do by themselves, to stay up to date, is no use by a person.
+        let uses = match head.uri.path() {
+            "/api/events" | "/api/me" => false,
+            "/api/session" => head.uri.query() == Some("present=true"),
+            _ => true,
+        };
         let found = sign_in.session(&self.gateway.sign_in, token, self.gateway.clock.now(), uses);
         let Some((session, role)) = found else { return Ok(None) };
         let changes = !matches!(head.method, Method::GET | Method::HEAD);

@@ -75,6 +75,6 @@ byId('sign-out').addEventListener('click', async () => {
 function noticePresence() {
   if (gateway.who?.actor !== 'person' || Date.now() - present < PRESENCE_MS) return;
   present = Date.now();
-  gateway.identify().then(showWho, () => {});
+  gateway.identify(true).then(showWho, () => {});
 }
 for (const kind of ['pointerdown', 'keydown', 'wheel']) addEventListener(kind, noticePresence, { passive: true });

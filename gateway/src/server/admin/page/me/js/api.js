@@ -11,9 +11,9 @@ const api = {
     return response;
   },
 
-  // Asks who is signed in. This also says that somebody is there, which asking for what is theirs doesn't.
-  async identify() {
-    this.csrf = (await (await this.fetch('api/session')).json()).csrf ?? null;
+  // Asks who is signed in. `present` says that somebody is there, which keeps the session.
+  async identify(present = false) {
+    this.csrf = (await (await this.fetch(present ? 'api/session?present=true' : 'api/session')).json()).csrf ?? null;
   },
 
   async me() {

@@ -107,7 +107,7 @@ let present = Date.now();
 function noticePresence() {
   if (page.me === null || Date.now() - present < PRESENCE_MS) return;
   present = Date.now();
-  api.identify().catch(() => {});
+  api.identify(true).catch(() => {});
 }
 
 for (const kind of ['pointerdown', 'keydown', 'wheel']) addEventListener(kind, noticePresence, { passive: true });
