@@ -2,6 +2,7 @@
 //! they cost: ratios, not absolute times.
 //!
 //! `bench --profile GATEWAY FLOOR` counts instructions and system calls instead.
+//! `bench --soak GATEWAY SECONDS` lets the gateway run for long with backends that fail.
 //! `bench GATEWAY FLOOR [SECONDS [CASE]]` with the paths of the two programs. Both are driven by the same
 //! callers against the same backends, in slices that alternate, for several turns; what is compared is
 //! the processor time that the operating system booked on each.
@@ -20,6 +21,7 @@ mod others;
 mod process;
 mod profile;
 mod scale;
+mod soak;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,6 +54,15 @@ async fn main() {
         let backend = Backend::start().await;
         let cases = CASES.map(|(name, case, _)| (name, case));
         return profile::table(Path::new(gateway), Path::new(floor), &backend, &cases).await;
+    }
+    if let [first, gateway, seconds] = arguments.as_slice()
+        && first == "--soak"
+    {
+        process::pin_myself();
+        let seconds = seconds.parse().unwrap_or_else(|_| panic!("'{seconds}' is no number of seconds"));
+        let held = soak::run(Path::new(gateway), Duration::from_secs(seconds)).await;
+        println!("{}", if held { "all of it holds" } else { "something doesn't hold" });
+        std::process::exit(i32::from(!held));
     }
     let [gateway, floor, rest @ ..] = arguments.as_slice() else { panic!("usage: bench GATEWAY FLOOR [SECONDS [CASE]]") };
     let turn = Duration::from_secs_f64(rest.first().and_then(|text| text.parse().ok()).unwrap_or(1.0));
