@@ -20,6 +20,7 @@ pub mod raw;
 pub mod reference;
 mod rights;
 pub mod scalar;
+mod scope_names;
 pub mod secret;
 mod shadow;
 pub mod tls;
@@ -49,7 +50,7 @@ use crate::provider::BackendKind;
 pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier, number_of};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use ledger::{Durability, LedgerRules};
-pub use limits::{ConsumerLimits, Group, WhenLost};
+pub use limits::{ConsumerLimits, Group, WhenLost, lineage};
 pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
 pub use otlp::OtlpRules;
 pub use places::{is_written, position_of};
@@ -58,6 +59,7 @@ pub use plugins::{
     Unlisted,
 };
 pub use rights::Rights;
+pub use scope_names::{consumer_name, group_name, model_name, pool_name};
 pub use secret::{Secret, Secrets};
 pub use shadow::{MEMORY as SHADOW_MEMORY, ShadowRules};
 pub use traces::TraceRules;
