@@ -329,5 +329,13 @@ fn a_tree_that_cannot_work_is_refused_at_its_line() {
         + "[[groups]]\nname = \"b\"\nparent = \"a\"\nguaranteed = \"50%\"\n";
     let warning =
         "groups[2].guaranteed: group 'a' guarantees 25 tokens_per_minute, but itself has only 0 of them guaranteed by group 'org'";
-    assert!(of_tree(&uncovered)[0].contains(warning), "{:?}", of_tree(&uncovered));
+    assert!(of_tree(&uncovered).iter().any(|found| found.contains(warning)), "{:?}", of_tree(&uncovered));
+    let unreached =
+        org.to_owned() + &child("a", "limits = { tokens_per_minute = 101, token_quota = [{ tokens = 9_000_000, period = \"day\" }] }");
+    let expected = [
+        "groups[0].name: no consumer is in group 'org' or below it: it has no effect",
+        "groups[1].name: no consumer is in group 'a' or below it: it has no effect",
+        "groups[1].limits.tokens_per_minute: tokens_per_minute never applies: group 'org' allows 100; make it smaller, or leave it out",
+    ];
+    assert_eq!(of_tree(&unreached.replace("9_000_000", "100")), expected);
 }

@@ -1,5 +1,7 @@
 //! The limits of one scope, as the config has them.
 
+use std::fmt;
+
 use super::LimitKind;
 use super::calendar::Calendar;
 use super::period::Period;
@@ -38,6 +40,13 @@ pub struct LimitId {
     pub kind: LimitKind,
     /// The periods, if it counts by the calendar.
     pub calendar: Option<Calendar>,
+}
+
+impl fmt::Display for LimitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.label())?;
+        self.calendar.map_or(Ok(()), |calendar| write!(f, " per {calendar}"))
+    }
 }
 
 /// The limits of one scope. `None` is no limit.

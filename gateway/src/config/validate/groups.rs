@@ -153,7 +153,7 @@ fn amounts(raw: &RawGuarantee, child: &Child<'_>, parent: &Group, key: &str, che
             let parts = (percent * 10_000.0).round() as u128;
             let part = |limit: u64| u64::try_from(u128::from(limit) * parts / 1_000_000).unwrap_or(limit);
             if let Some((id, limit)) = limits.iter().find(|(_, limit)| part(*limit) == 0) {
-                let text = format!("is less than one of the {} {} of group '{}'; use a table with amounts", limit, shown(*id), parent.name);
+                let text = format!("is less than one of the {} {} of group '{}'; use a table with amounts", limit, id, parent.name);
                 check.problem(key, text);
             }
             limits.iter().map(|(_, limit)| part(*limit)).collect()
@@ -163,7 +163,7 @@ fn amounts(raw: &RawGuarantee, child: &Child<'_>, parent: &Group, key: &str, che
             let given = limits::located(&written, key, "0 guarantees nothing; leave it out", check);
             for Located { key, id, .. } in &given {
                 if !limits.iter().any(|(known, _)| known == id) {
-                    let text = format!("group '{}' has no {} of which something could be guaranteed", parent.name, shown(*id));
+                    let text = format!("group '{}' has no {} of which something could be guaranteed", parent.name, id);
                     check.problem(key, text);
                 }
             }
@@ -182,7 +182,7 @@ fn keep_promises(at: usize, parent: &Group, promised: &[(usize, Guarantee)], key
         let last = of_parent.last().map_or(0, amount);
         if sum > limit && sum.saturating_sub(last) <= limit {
             let (limit, sum) = (amount_text(id, limit), amount_text(id, sum));
-            let text = format!("group '{}' has {limit} {}, and with this one it guarantees {sum}", parent.name, shown(id));
+            let text = format!("group '{}' has {limit} {}, and with this one it guarantees {sum}", parent.name, id);
             check.problem(key, text);
         }
     }
@@ -206,7 +206,7 @@ fn beyond(child: &Child<'_>, groups: &[Group], check: &mut Checker<'_>) {
                 "group '{}' guarantees {} {}, but itself has only {} of them guaranteed by group '{}': others there can use up the rest",
                 group.name,
                 amount_text(id, promised),
-                shown(id),
+                id,
                 amount_text(id, kept),
                 above.name
             );
@@ -232,10 +232,6 @@ fn narrow(rules: &mut Rules, id: LimitId, amount: u64) {
         }
     };
     *rate = Some(rate.map_or(amount, |limit| limit.min(amount)));
-}
-
-fn shown(id: LimitId) -> String {
-    id.calendar.map_or_else(|| id.kind.label().to_owned(), |calendar| format!("{} per {calendar}", id.kind.label()))
 }
 
 fn amount_text(id: LimitId, amount: u64) -> String {

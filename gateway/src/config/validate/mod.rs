@@ -10,6 +10,7 @@ mod quota_pools;
 mod server;
 mod steering;
 mod unpriced;
+mod unreached;
 
 use spillway_plugins::limits::Rules;
 
@@ -41,6 +42,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let auth = &plugins.auth;
     let mut consumers = consumers::read(&raw.consumers, &known, auth.pepper.is_some(), auth.tokens.is_some(), &mut check);
     groups::guarantee(&raw.groups, &mut groups, &raw.consumers, &mut consumers, &mut check);
+    unreached::warn(&groups, &consumers, auth.tokens.as_ref(), &mut check);
     let budgets = unpriced::Budgets { consumers: &consumers, groups: &groups, tokens: auth.tokens.as_ref() };
     let free = raw.prices.as_ref().and_then(|prices| prices.unknown) == Some(RawUnknownPrice::Free);
     unpriced::check(&pools, &backends, &prices, &budgets, free, &mut check);
