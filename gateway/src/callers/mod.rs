@@ -44,7 +44,7 @@ impl Callers {
     /// The callers of a config; the state of those in `before` is kept.
     pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics, before: Option<&Callers>) -> Self {
         let Auth { required, pepper, tokens } = config.plugins.auth.clone();
-        let groups = Groups::new(config, limits);
+        let groups = Arc::new(Groups::new(config, limits));
         let live = |(index, consumer): (usize, &crate::config::Consumer)| {
             Arc::new(LiveConsumer::new(consumer.clone(), Account::new(consumer, Some(index), &groups, limits)))
         };
@@ -60,7 +60,7 @@ impl Callers {
         before.into_iter().for_each(|before| keys.remember(&before.keys));
         metrics.callers.expose_failures(Denied::labels());
         let before = before.and_then(|before| before.tokens.as_ref());
-        let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, Arc::clone(limits), metrics, before));
+        let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, groups, Arc::clone(limits), metrics, before));
         Callers { required, consumers, keys, tokens, nameless: Arc::default(), certificates }
     }
 

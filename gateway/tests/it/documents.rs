@@ -51,7 +51,7 @@ fn every_block_of_the_identity_page_is_a_config() {
 
 #[test]
 fn every_block_of_the_pages_on_content_is_a_config() {
-    for page in ["content", "semantic-cache", "operating", "install", "capacity", "security", "shadow"] {
+    for page in ["budgets", "content", "semantic-cache", "operating", "install", "capacity", "security", "shadow"] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/{page}.md"))).unwrap();
         let blocks = blocks(&text);
         for block in blocks {

@@ -88,6 +88,8 @@ async fn main() {
     let per_chunk = cost(&mut gateway, Case::Stream, turn).await;
     println!("{:<32}{metered:>8.1} µs (budget 4)", "limits and ledger, a request");
     println!("{:<32}{:>8.0} ns (budget 2000)", "admitting and settling", metering::admission());
+    let [two, four] = [2, 4].map(metering::of_users);
+    println!("{:<32}{:>8.0} ns more than the {two:.0} ns in two (budget 1000)", "10,000 users, four nodes deep", four - two);
     let tap = metering::tap(backend::WORD.as_bytes());
     println!("{:<32}{tap:>8.0} ns, {:.1} % of a chunk (budget 10)", "reading a chunk", tap / per_chunk / 10.0);
     let cache = Variant { name: "keeping", rest: features::CACHE, ..Variant::default() };

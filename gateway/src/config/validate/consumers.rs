@@ -63,13 +63,7 @@ fn one<'r>(
     if raw.keys.is_empty() && raw.certificates.is_empty() && !tokens {
         check.warn(&format!("{key}.name"), format!("'{}' has neither keys nor certificates, so no caller can be it", raw.name));
     }
-    let group = raw.group.as_ref().and_then(|name| {
-        let found = known.groups.iter().position(|group| group == name);
-        if found.is_none() {
-            check.unknown(&format!("{key}.group"), "group", name, known.groups.iter().copied());
-        }
-        found
-    });
+    let group = known.group(raw.group.as_ref(), &format!("{key}.group"), check);
     let RawConsumer { models, pools, locations, apis, service_tiers, roles, scopes, .. } = raw;
     Consumer {
         name: raw.name.as_str().into(),

@@ -5,6 +5,7 @@ mod actor;
 mod answer;
 mod api;
 mod events;
+mod limits;
 mod page;
 mod rooms;
 mod state;
