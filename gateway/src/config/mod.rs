@@ -48,7 +48,7 @@ use crate::balance::target::TargetId;
 use crate::provider::BackendKind;
 pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier, number_of};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
-pub use ledger::{Durability, LedgerRules};
+pub use ledger::{Durability, LedgerRules, ShipRules, ShipTo};
 pub use limits::{ConsumerLimits, Group, WhenLost};
 pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
 pub use otlp::OtlpRules;

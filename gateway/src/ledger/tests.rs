@@ -65,6 +65,7 @@ fn rules(folder: &Path) -> LedgerRules {
         hours: Duration::from_secs(400 * 86_400),
         may_grow: true,
         refusals: false,
+        ship: None,
     }
 }
 

@@ -22,8 +22,8 @@ pub use consumers::{RawCertificateName, RawConsumer, RawKey};
 pub use file::RawConfig;
 pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
 pub use metering::{
-    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawTierPrice, RawUnknownPrice,
-    RawUsage,
+    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawShip, RawTierPrice,
+    RawUnknownPrice, RawUsage,
 };
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
