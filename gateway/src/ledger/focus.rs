@@ -38,7 +38,7 @@ pub struct Accounts<'a> {
 }
 
 /// The columns of a row.
-const COLUMNS: [(&str, ColumnType); 46] = [
+const COLUMNS: [(&str, ColumnType); 48] = [
     ("BillingAccountId", ColumnType::Text),
     ("BillingAccountName", ColumnType::Text),
     ("BillingCurrency", ColumnType::Text),
@@ -50,6 +50,8 @@ const COLUMNS: [(&str, ColumnType); 46] = [
     ("ChargeClass", ColumnType::Text),
     ("ChargeDescription", ColumnType::Text),
     ("ChargeFrequency", ColumnType::Text),
+    ("InvoiceId", ColumnType::Text),
+    ("CommitmentDiscountStatus", ColumnType::Text),
     ("BilledCost", ColumnType::Number),
     ("EffectiveCost", ColumnType::Number),
     ("ListCost", ColumnType::Number),
@@ -136,7 +138,7 @@ fn charge(row: &UsageRow, accounts: Accounts<'_>) -> Vec<Value> {
     let fixed = Value::from;
     vec![
         fixed(accounts.billing),
-        Value::Null,
+        fixed(accounts.billing),
         fixed("USD"),
         time(month),
         time(next_month),
@@ -146,6 +148,8 @@ fn charge(row: &UsageRow, accounts: Accounts<'_>) -> Vec<Value> {
         Value::Null,
         Value::from(format!("{model} on {}{tier}", deployment.unwrap_or("the gateway itself"))),
         fixed("Usage-Based"),
+        Value::Null,
+        Value::Null,
         cost.clone(),
         cost.clone(),
         cost.clone(),

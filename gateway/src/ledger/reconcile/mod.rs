@@ -7,8 +7,6 @@
 mod bill;
 mod error;
 mod meters;
-#[cfg(test)]
-mod tests;
 mod twice;
 
 use std::collections::BTreeMap;

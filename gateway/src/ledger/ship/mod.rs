@@ -12,8 +12,6 @@ pub mod name;
 pub mod place;
 pub mod rounds;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::folder::Folder;
+pub use super::folder::Folder;
 use super::in_redis::InRedis;
 use crate::config::{Redis, ShipTo};
 

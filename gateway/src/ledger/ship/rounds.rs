@@ -18,6 +18,9 @@ use crate::config::ShipRules;
 /// How long a file may be unfinished before it counts as left behind.
 const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_secs(86_400);
 
+/// The latest hours, whose files are compared with the ledger at the start.
+const CHECKED_HOURS: i64 = 48;
+
 /// A round failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ShipError {
@@ -83,13 +86,16 @@ impl Rounds {
         let oldest = self.oldest(now);
         let mut shipped = match self.shipped.take() {
             Some((known, shipped)) if known == id => shipped,
-            _ => self.look_up(&id, oldest)?,
+            _ => self.look_up(&id, oldest, now.div_euclid(HOUR) - CHECKED_HOURS)?,
         };
         let mut round = Round::default();
         let revisions = ledger.revisions(oldest)?;
         for (hour, revision) in &revisions {
-            if shipped.get(&(*hour, Contents::Sums)).is_none_or(|version| version < revision) {
-                self.ship_sums(&ledger, &id, *hour, &mut shipped, &mut round)?;
+            match shipped.get(&(*hour, Contents::Sums)) {
+                Some(version) if version == revision => {}
+                // Only another ledger can have changed an hour more often than this one.
+                Some(version) if version > revision => round.conflicts += 1,
+                _ => self.ship_sums(&ledger, &id, *hour, &mut shipped, &mut round)?,
             }
         }
         if self.rules.rows {
@@ -115,14 +121,17 @@ impl Rounds {
         now.saturating_sub(retention).div_euclid(HOUR).max(0)
     }
 
-    /// The versions in the place.
-    fn look_up(&mut self, id: &LedgerId, oldest: i64) -> Result<BTreeMap<(i64, Contents), i64>, PlaceError> {
+    /// The versions in the place. Those of sums from the hour `checked` on are left out, so that their files are compared with the
+    /// ledger: that finds another node with a copy of this ledger that has changed an hour as often.
+    fn look_up(&mut self, id: &LedgerId, oldest: i64, checked: i64) -> Result<BTreeMap<(i64, Contents), i64>, PlaceError> {
         let mut versions = BTreeMap::new();
         for (folder, day) in self.place.survey(Some(&id.folder()))?.days {
             if first_hour_of(&day).is_none_or(|first| first + 24 <= oldest) {
                 continue;
             }
-            for file in self.files(&folder, &day, id)? {
+            let mut files = self.files(&folder, &day, id)?;
+            files.retain(|file| file.contents == Contents::Attempts || file.hour < checked);
+            for file in files {
                 let version = versions.entry((file.hour, file.contents)).or_insert(file.version);
                 *version = (*version).max(file.version);
             }
