@@ -50,7 +50,7 @@ use crate::balance::target::TargetId;
 use crate::provider::BackendKind;
 pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier, number_of};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
-pub use ledger::{Durability, LedgerRules};
+pub use ledger::{Durability, LedgerRules, ShipRules, ShipTo};
 pub use limit_bounds::always_below;
 pub use limits::{ConsumerLimits, Group, WhenLost, lineage};
 pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};

@@ -23,12 +23,13 @@ use super::inherited_sockets::Sockets;
 use super::reload::{By, Reloader, Source};
 use super::service::Service;
 use super::signals::{Signal, Signals};
+use super::start_ledger::start_ledger;
 use super::systemd::Manager;
 use super::{listen, self_listener, shadow_listener, sharing};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
-use crate::ledger::{Ledger, LedgerError, LedgerRules};
+use crate::ledger::{Ledger, LedgerError};
 use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
 use crate::ptu_file::PtuFile;
@@ -190,8 +191,7 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
         metrics.watch_state(folder)?;
     }
     let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
-    let start_ledger = |rules: LedgerRules| Ledger::start(rules, clock.clone(), metrics.ledger.clone());
-    let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);
+    let ledger = config.ledger.clone().map(|rules| start_ledger(rules, &config, &metrics, &clock)).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
     let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock };
     let runtime = Runtime::new(config, around, None)?;

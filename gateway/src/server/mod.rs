@@ -20,6 +20,7 @@ mod service;
 mod shadow_listener;
 mod sharing;
 mod signals;
+mod start_ledger;
 mod systemd;
 
 pub use handover::successor::Successor;
@@ -27,3 +28,4 @@ pub use in_place::InPlaceError;
 pub use inherited_sockets::Sockets;
 pub use lifecycle::{Launch, Running, StartError, launch, run, start};
 pub use reload::{By, ReloadError, Reloaded, Reloader, Source};
+pub use start_ledger::node_identity;

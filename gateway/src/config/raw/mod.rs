@@ -27,8 +27,8 @@ pub use groups::RawGroup;
 pub use guarantee::{RawGuarantee, RawGuaranteed};
 pub use limits::{RawClass, RawLimits, RawMoneyBudget, RawPeriod, RawRequestQuota, RawTokenQuota};
 pub use metering::{
-    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawTierPrice, RawUnknownPrice,
-    RawUsage,
+    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawShip, RawTierPrice,
+    RawUnknownPrice, RawUsage,
 };
 pub use one_or_many::OneOrMany;
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};

@@ -47,7 +47,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let free = raw.prices.as_ref().and_then(|prices| prices.unknown) == Some(RawUnknownPrice::Free);
     unpriced::check(&pools, &backends, &prices, &budgets, free, &mut check);
     let usage = metering::usage(raw.usage.as_ref(), raw.ledger.as_ref(), &mut check);
-    let ledger = metering::ledger(raw.ledger.as_ref(), state_dir, &mut check);
+    let ledger = metering::ledger(raw.ledger.as_ref(), state_dir, raw.redis.is_some(), &mut check);
     let lasting = |rules: &Rules| !rules.windows.is_empty();
     let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);

@@ -37,7 +37,7 @@ pub use callers::{CallerFamilies, IssuerMetrics};
 pub use consumers::{CONSUMERS, ConsumerFamilies, ConsumerMetrics};
 pub use guard::GuardMetrics;
 pub use identities::{IdentityFamilies, TokenMetrics};
-pub use ledger::LedgerMetrics;
+pub use ledger::{LedgerMetrics, ShipMetrics};
 pub use lifecycle::{ConfigMetrics, UpgradeMetrics};
 pub use limits::LimitFamilies;
 pub use listeners::ListenerFamilies;
