@@ -7,9 +7,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::audit::{Act, Audit, AuditError};
 use crate::clock::Clock;
 use crate::estimator::Estimator;
 use crate::http1::idle::IdleConnections;
+use crate::issued_keys::IssuedKeys;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::objects::Objects;
@@ -17,6 +19,7 @@ use crate::request::BufferBudget;
 use crate::runtime::Runtime;
 use crate::self_request::Internal;
 use crate::shares::{FairSlots, Owner};
+use crate::sign_in::SignInState;
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
 use crate::tokenizers::Tokenizers;
@@ -64,6 +67,12 @@ pub struct Shared {
     pub ledger: Option<Arc<Ledger>>,
     /// Requests of the gateway to itself.
     pub internal: Internal,
+    /// Keys that were issued at run time.
+    pub keys: Arc<IssuedKeys>,
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// Who is signed in on the admin listener.
+    pub(crate) sign_in: SignInState,
     /// The latest requests.
     pub recent: RecentRequests,
     pub(crate) estimator: Estimator,
@@ -93,6 +102,10 @@ pub struct Parts {
     pub internal: Internal,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Keys that were issued at run time.
+    pub keys: Arc<IssuedKeys>,
+    /// The audit log.
+    pub audit: Arc<Audit>,
 }
 
 /// Idle connections to backends that are kept, together.
@@ -104,7 +117,7 @@ impl Gateway {
     /// # Errors
     /// If its thread can't be had.
     pub fn new(clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
-        let Parts { objects, limits, ledger, internal, metrics } = parts;
+        let Parts { objects, limits, ledger, internal, metrics, keys, audit } = parts;
         let buffered = Arc::new(BufferBudget::new(runtime.config.server.max_buffered, metrics.requests.buffered.clone()));
         let unrouted = metrics.requests.of("none", None);
         // The other connections are for requests.
@@ -121,6 +134,9 @@ impl Gateway {
             limits,
             ledger,
             internal,
+            keys,
+            audit,
+            sign_in: SignInState::new().map_err(|_| std::io::Error::other("the system has no random numbers"))?,
             recent: RecentRequests::default(),
             estimator: Estimator::start(Arc::clone(&tokenizers))?,
             tokenizers,
@@ -159,7 +175,18 @@ impl Gateway {
     /// Requests that begin from now on run on this config.
     pub fn switch(&self, runtime: Runtime) {
         self.buffered.set_limit(runtime.config.server.max_buffered);
+        self.keys.follow(&runtime.config);
         self.runtime.store(Arc::new(runtime));
+    }
+
+    /// Records an administrative act, in the access log and in the audit log. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// [`AuditError`], if the audit log can't be written.
+    pub async fn record(&self, act: &Act) -> Result<(), AuditError> {
+        let line = self.audit.line_of(act);
+        self.runtime.load().access_log.note(&line, act);
+        self.audit.record(line).await
     }
 
     /// The gateway is about to stop: whoever is answered from now on hears that its connection closes.

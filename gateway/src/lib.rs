@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod attempt_outcome;
+pub mod audit;
 pub mod backend;
 pub mod background_queue;
 pub mod balance;
@@ -20,6 +21,7 @@ pub mod http1;
 pub mod http_client;
 pub mod import;
 pub mod init;
+pub mod issued_keys;
 pub mod ledger;
 pub mod limits;
 pub mod listener_tls;
@@ -43,6 +45,7 @@ pub mod self_request;
 pub mod server;
 pub mod shadow;
 pub mod shares;
+pub mod sign_in;
 pub mod simulate;
 pub mod telemetry;
 mod timer;

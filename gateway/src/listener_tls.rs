@@ -62,6 +62,13 @@ impl Tls {
         TlsAcceptor::from(Arc::clone(&self.loaded.load().config))
     }
 
+    /// The settings for one connection that can only be HTTP/1.1.
+    pub fn http1(&self) -> Arc<rustls::ServerConfig> {
+        let mut settings = rustls::ServerConfig::clone(&self.loaded.load().config);
+        settings.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(settings)
+    }
+
     /// Re-reads the files whenever they change, for ever. Files that are not valid are not used.
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut used = fingerprint(&self.files);

@@ -164,7 +164,11 @@ fn check(flavour: &Flavour, request: &Received) -> Result<(), Box<Reply>> {
 
 /// The fields of a form that was posted.
 pub fn form(request: &Received) -> Vec<(String, String)> {
-    let text = String::from_utf8_lossy(&request.body);
+    pairs(&String::from_utf8_lossy(&request.body))
+}
+
+/// The fields of a query or a form.
+pub fn pairs(text: &str) -> Vec<(String, String)> {
     text.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (decoded(name), decoded(value))).collect()
 }
 

@@ -6,5 +6,6 @@ pub mod client;
 pub mod embeddings;
 pub mod identity;
 pub mod safety;
+pub mod sign_in;
 pub mod tokens;
 pub mod wire;

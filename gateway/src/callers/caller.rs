@@ -7,6 +7,7 @@ use spillway_plugins::auth::jwt::TokenError;
 
 use super::consumer::LiveConsumer;
 use super::grants::Grants;
+use crate::issued_keys::LiveKey;
 
 /// A known caller.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Caller {
     pub consumer: Arc<LiveConsumer>,
     /// What its token grants; `None` for keys and certificates.
     pub grants: Option<Arc<Grants>>,
+    /// Its key, if that was issued at run time.
+    pub key: Option<Arc<LiveKey>>,
 }
 
 /// What a caller is not allowed, or lacks.
@@ -44,18 +47,29 @@ impl Caller {
 
     /// What it lacks to use `model` of `pool`.
     pub fn lacks_for_model(&self, model: &str, pool: &crate::config::PoolConfig) -> Option<Missing> {
-        let rights = &self.consumer.rights;
-        match &rights.models {
-            Some(allowed) if !allowed.iter().any(|name| name == model) => Some(Missing::Model),
-            _ => self.lacks_for_pool(pool),
-        }
+        if self.allows_model(model) { self.lacks_for_pool(pool) } else { Some(Missing::Model) }
+    }
+
+    /// The models that its consumer may use, and those that its key may be used for; `None` for all.
+    fn lists_of_models(&self) -> [Option<&[String]>; 2] {
+        [self.consumer.rights.models.as_deref(), self.key.as_ref().and_then(|key| key.models.as_deref())]
+    }
+
+    /// Whether it may use only some models.
+    pub fn has_some_models(&self) -> bool {
+        self.lists_of_models().iter().any(Option::is_some)
+    }
+
+    /// Whether its lists of models, if there are any, have this one.
+    pub fn allows_model(&self, model: &str) -> bool {
+        self.lists_of_models().into_iter().flatten().all(|allowed| allowed.iter().any(|name| name == model))
     }
 
     /// What it lacks to use `pool` for requests without a model. A caller that may use none of the pool's models may
     /// not use the pool.
     pub fn lacks_for_pool(&self, pool: &crate::config::PoolConfig) -> Option<Missing> {
         let rights = &self.consumer.rights;
-        if rights.models.as_ref().is_some_and(|allowed| !pool.models.iter().any(|model| allowed.contains(model))) {
+        if self.has_some_models() && !pool.models.iter().any(|model| self.allows_model(model)) {
             return Some(Missing::Pool);
         }
         match &rights.pools {

@@ -4,16 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Deserialize;
 use spillway_plugins::auth::jwt::{JwksError, KeySet};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::TokenRules;
+use crate::config::IssuerRules;
 use crate::http_client;
 use crate::renewal::Renewal;
-use crate::telemetry::metrics::{IssuerMetrics, Metrics};
+use crate::telemetry::metrics::IssuerMetrics;
 
 /// How often keys are fetched in any case.
 const REFRESH: Duration = Duration::from_secs(3600);
@@ -57,10 +57,46 @@ impl From<reqwest::Error> for IssuerError {
     }
 }
 
+/// The issuer's metadata (OpenID Connect Discovery 1.0, 3; RFC 8414, 2).
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
     jwks_uri: String,
+    #[serde(default)]
+    authorization_endpoint: Option<String>,
+    #[serde(default)]
+    token_endpoint: Option<String>,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+/// Where persons sign in, and where a code is exchanged for tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The address of the authorisation endpoint.
+    pub authorization: String,
+    /// The address of the token endpoint.
+    pub token: String,
+    /// Whether the token endpoint takes a client's secret in the body; otherwise in the `Authorization` header.
+    pub secret_in_body: bool,
+    /// Whether each answer of the authorisation endpoint names the issuer (RFC 9207).
+    pub names_issuer: bool,
+}
+
+impl Metadata {
+    /// `None` if there is none, or an address isn't safe.
+    fn endpoints(&self, clear: bool) -> Option<Endpoints> {
+        let safe = |url: &&String| url.starts_with("https://") || clear;
+        let methods = self.token_endpoint_auth_methods_supported.as_deref().unwrap_or_default();
+        Some(Endpoints {
+            authorization: self.authorization_endpoint.as_ref().filter(safe)?.clone(),
+            token: self.token_endpoint.as_ref().filter(safe)?.clone(),
+            secret_in_body: methods.iter().any(|method| method == "client_secret_post"),
+            names_issuer: self.authorization_response_iss_parameter_supported,
+        })
+    }
 }
 
 /// The known keys.
@@ -76,24 +112,31 @@ struct Known {
 #[derive(Debug)]
 pub struct Issuer {
     /// Its rules.
-    pub config: TokenRules,
+    pub config: IssuerRules,
     keys: ArcSwap<Known>,
+    endpoints: ArcSwapOption<Endpoints>,
     renewal: Renewal,
     metrics: IssuerMetrics,
 }
 
 impl Issuer {
     /// Without keys, unless `before` is the same issuer with other rules; [`Issuer::keep_fresh`] fetches them.
-    pub fn new(config: TokenRules, metrics: &Metrics, before: Option<&Issuer>) -> Self {
-        let same = before.filter(|before| (&before.config.discovery, &before.config.issuer) == (&config.discovery, &config.issuer));
+    pub fn new(config: IssuerRules, metrics: IssuerMetrics, before: Option<&Issuer>) -> Self {
+        let same = before.filter(|before| (&before.config.discovery, &before.config.name) == (&config.discovery, &config.name));
         let keys = same.map(|before| before.keys.load_full()).unwrap_or_default();
-        Issuer { config, keys: ArcSwap::new(keys), renewal: Renewal::new(FLOOR), metrics: metrics.callers.issuer() }
+        let endpoints = ArcSwapOption::new(same.and_then(|before| before.endpoints.load_full()));
+        Issuer { config, keys: ArcSwap::new(keys), endpoints, renewal: Renewal::new(FLOOR), metrics }
     }
 
     /// Its keys, and a number that changes when they do.
     pub fn keys(&self) -> (Arc<KeySet>, u64) {
         let keys = self.keys.load();
         (Arc::clone(&keys.set), keys.number)
+    }
+
+    /// Where persons sign in; `None` if its metadata isn't known yet, or doesn't have that.
+    pub fn endpoints(&self) -> Option<Arc<Endpoints>> {
+        self.endpoints.load_full()
     }
 
     /// Whether there are any keys.
@@ -125,7 +168,7 @@ impl Issuer {
                 Err(error) => {
                     self.metrics.failed();
                     if pause == PAUSE[0] {
-                        warn!(issuer = %self.config.issuer, %error, known = self.keys.load().set.len(), "the keys could not be fetched; the known ones stay in use; trying again");
+                        warn!(issuer = %self.config.name, %error, known = self.keys.load().set.len(), "the keys could not be fetched; the known ones stay in use; trying again");
                     }
                     let wait = pause;
                     pause = (pause * 2).min(PAUSE[1 + usize::from(self.is_ready())]);
@@ -144,7 +187,7 @@ impl Issuer {
         let known = self.keys.load();
         // If the keys are the same, tokens that were checked with them stay valid.
         if known.text != text {
-            info!(issuer = %self.config.issuer, keys = keys.len(), "keys fetched");
+            info!(issuer = %self.config.name, keys = keys.len(), "keys fetched");
             self.keys.store(Arc::new(Known { set: Arc::new(keys), text, number: known.number + 1 }));
         }
         self.metrics.fetched(now);
@@ -157,14 +200,16 @@ impl Issuer {
         let client = if clear { http_client::local()? } else { http_client::internet()? };
         let metadata: Metadata = serde_json::from_slice(&get(&client, &self.config.discovery).await?).map_err(IssuerError::Metadata)?;
         let expected = |issuer: &String| *issuer == metadata.issuer;
-        if self.config.issuer != metadata.issuer && !self.config.rules.issuers.iter().any(expected) {
+        if self.config.name != metadata.issuer && !self.config.rules.issuers.iter().any(expected) {
             return Err(IssuerError::Issuer { found: metadata.issuer });
         }
         if !(metadata.jwks_uri.starts_with("https://") || clear) {
             return Err(IssuerError::Insecure);
         }
         let text = get(&client, &metadata.jwks_uri).await?;
-        Ok((KeySet::parse(&text)?, text))
+        let keys = KeySet::parse(&text)?;
+        self.endpoints.store(metadata.endpoints(clear).map(Arc::new));
+        Ok((keys, text))
     }
 }
 

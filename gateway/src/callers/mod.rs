@@ -9,6 +9,7 @@ pub mod tokens;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::HeaderMap;
 use spillway_plugins::auth::certificate::CertificateNames;
@@ -16,6 +17,7 @@ use spillway_plugins::auth::jwt::looks_like_token;
 use spillway_plugins::auth::{Credential, KeyTable, credential};
 
 use crate::config::{Auth, CertificateName, Config};
+use crate::issued_keys::{LiveKey, LiveKeys};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 pub use caller::{Caller, Denied, Missing, lacks_grant};
@@ -31,8 +33,11 @@ pub struct Callers {
     pub required: bool,
     /// The consumers of the config.
     pub consumers: Vec<Arc<LiveConsumer>>,
-    /// Their keys.
+    /// Their keys in the config.
     pub keys: KeyTable,
+    /// Keys that were issued at run time.
+    issued: Arc<LiveKeys>,
+    by_name: HashMap<Arc<str>, usize>,
     /// Their tokens.
     pub tokens: Option<Tokens>,
     /// What callers without a name use together.
@@ -41,8 +46,8 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// The callers of a config; the state of those in `before` is kept.
-    pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics, before: Option<&Callers>) -> Self {
+    /// The callers of a config, and the keys that were issued for them; the state of those in `before` is kept.
+    pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics, issued: &Arc<LiveKeys>, before: Option<&Callers>) -> Self {
         let Auth { required, pepper, tokens } = config.plugins.auth.clone();
         let groups = Arc::new(Groups::new(config, limits));
         let live = |(index, consumer): (usize, &crate::config::Consumer)| {
@@ -61,7 +66,8 @@ impl Callers {
         metrics.callers.expose_failures(Denied::labels());
         let before = before.and_then(|before| before.tokens.as_ref());
         let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, groups, Arc::clone(limits), metrics, before));
-        Callers { required, consumers, keys, tokens, nameless: Arc::default(), certificates }
+        let by_name = consumers.iter().enumerate().map(|(index, consumer)| (Arc::clone(&consumer.name), index)).collect();
+        Callers { required, consumers, keys, issued: Arc::clone(issued), by_name, tokens, nameless: Arc::default(), certificates }
     }
 
     /// Whether there may be several consumers: then no single one may use all shared resources.
@@ -94,8 +100,8 @@ impl Callers {
                 self.tokens.as_ref().map(|tokens| tokens.caller(token, now)).transpose()?
             }
             Credential::Bearer(key) | Credential::Key(key) => {
-                let index = self.keys.find(key, now).ok_or(Denied::Key)?;
-                Some(Caller { consumer: Arc::clone(&self.consumers[index]), grants: None })
+                let (index, key) = self.holder(key, now).ok_or(Denied::Key)?;
+                Some(Caller { consumer: Arc::clone(&self.consumers[index]), grants: None, key })
             }
         };
         match (shown, certificate.map(|names| self.named(names))) {
@@ -113,17 +119,40 @@ impl Callers {
     pub fn holder_of_key(&self, headers: &HeaderMap, now: i64) -> Option<Arc<str>> {
         match credential(headers) {
             Credential::Bearer(key) | Credential::Key(key) => {
-                let index = self.keys.find(key, now)?;
+                let (index, _) = self.holder(key, now)?;
                 Some(Arc::clone(&self.consumers.get(index)?.name))
             }
             Credential::None | Credential::Ambiguous => None,
         }
     }
 
+    /// Where the consumer is that a key belongs to, and the key, if it was issued at run time.
+    fn holder(&self, key: &[u8], now: i64) -> Option<(usize, Option<Arc<LiveKey>>)> {
+        let digests = self.keys.digests(key);
+        if let Some(index) = self.keys.find_digests(&digests, now) {
+            return Some((index, None));
+        }
+        let issued = self.issued.find(&digests, now)?;
+        let index = self.place_of(&issued)?;
+        issued.used(now);
+        Some((index, Some(issued)))
+    }
+
+    /// Where an issued key's consumer is; `None` if the config doesn't have it now.
+    fn place_of(&self, key: &LiveKey) -> Option<usize> {
+        let last = key.place.load(Ordering::Relaxed);
+        if self.consumers.get(last).is_some_and(|consumer| consumer.name == key.consumer) {
+            return Some(last);
+        }
+        let index = *self.by_name.get(&key.consumer)?;
+        key.place.store(index, Ordering::Relaxed);
+        Some(index)
+    }
+
     fn named(&self, names: &CertificateNames) -> Option<Caller> {
         let by = |name: CertificateName| self.certificates.get(&name).copied();
         let alternative = names.alternatives.iter().find_map(|name| by(CertificateName::Alternative(name.clone())));
         let index = alternative.or_else(|| by(CertificateName::Subject(names.subject.clone())))?;
-        Some(Caller { consumer: Arc::clone(&self.consumers[index]), grants: None })
+        Some(Caller { consumer: Arc::clone(&self.consumers[index]), grants: None, key: None })
     }
 }

@@ -14,7 +14,7 @@ use super::caller::{Caller, Denied};
 use super::consumer::LiveConsumer;
 use super::grants::Grants;
 use super::issuer::Issuer;
-use crate::config::{CacheNamespace, Consumer, ConsumerLog, TokenRules, Transforms, UNLISTED, Unlisted};
+use crate::config::{CacheNamespace, Consumer, ConsumerLog, IssuedKeyRules, TokenRules, Transforms, UNLISTED, Unlisted};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 
@@ -66,9 +66,9 @@ impl Tokens {
             consumer.claims.iter().map(|claim| (claim.clone(), Arc::clone(consumer))).collect()
         };
         let known = before.map(|before| &before.issuer);
-        let issuer = match known.filter(|issuer| issuer.config == rules) {
+        let issuer = match known.filter(|issuer| issuer.config == rules.issuer) {
             Some(same) => Arc::clone(same),
-            None => Arc::new(Issuer::new(rules.clone(), metrics, known.map(|known| &**known))),
+            None => Arc::new(Issuer::new(rules.issuer.clone(), metrics.callers.issuer(), known.map(|known| &**known))),
         };
         let tokens = Tokens {
             by_claim: consumers.iter().flat_map(claims).collect(),
@@ -114,7 +114,7 @@ impl Tokens {
             Some(consumer) => Arc::clone(consumer),
             None => self.arrival(claim)?,
         };
-        Ok(Caller { consumer, grants: Some(grants) })
+        Ok(Caller { consumer, grants: Some(grants), key: None })
     }
 
     fn arrival(&self, claim: &str) -> Result<Arc<LiveConsumer>, Denied> {
@@ -139,6 +139,8 @@ impl Tokens {
             headers: Vec::new(),
             class: Class::default(),
             deadline: None,
+            owners: Vec::new(),
+            issued_keys: IssuedKeyRules::default(),
             group: unlisted.group,
             limits: unlisted.limits.clone(),
             cache: Some(CacheNamespace::Own),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use spillway_plugins::auth::{Stored, Validity};
 use spillway_plugins::limits::Class;
 
-use super::{CacheNamespace, ConsumerLimits, ConsumerLog, Rights, Transforms};
+use super::{CacheNamespace, ConsumerLimits, ConsumerLog, IssuedKeyRules, Rights, Transforms};
 
 /// A key of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub struct Consumer {
     pub class: Class,
     /// How long its requests may take in all, unless they say so themselves.
     pub deadline: Option<Duration>,
+    /// Who owns it, in addition to the owners of its group.
+    pub owners: Vec<String>,
+    /// Which keys its owners may make.
+    pub issued_keys: IssuedKeyRules,
     /// Index of its group.
     pub group: Option<usize>,
     /// Its limits.

@@ -1,6 +1,7 @@
 //! Collects problems while the parts are read, and has the checks that several parts share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
@@ -61,6 +62,15 @@ impl Checker<'_> {
             self.problem(key, format!("{}: certificate {} can't be used as a CA", path.display(), at + 1));
         }
         found
+    }
+
+    /// Reads an address with a port.
+    pub(super) fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.problem(key, format!(r#"'{text}' is not an address with a port, such as "127.0.0.1:8080" or "[::]:443""#));
+        }
+        address
     }
 
     /// Checks that a URL is http or https.

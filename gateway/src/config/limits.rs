@@ -23,6 +23,8 @@ pub struct Group {
     pub parent: Option<usize>,
     /// The limits of all of them together.
     pub rules: Rules,
+    /// Who owns all of its consumers.
+    pub owners: Vec<String>,
 }
 
 /// The groups from this one up to the one without a parent. `all` has no cycles.

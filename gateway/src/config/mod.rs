@@ -16,6 +16,7 @@ mod parse;
 pub mod pem;
 mod places;
 mod plugins;
+mod portal;
 mod quota_pools;
 pub mod raw;
 pub mod reference;
@@ -24,6 +25,7 @@ pub mod scalar;
 mod scope_names;
 pub mod secret;
 mod shadow;
+mod sign_in;
 pub mod tls;
 mod traces;
 mod transform;
@@ -57,13 +59,15 @@ pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRul
 pub use otlp::OtlpRules;
 pub use places::{is_written, position_of};
 pub use plugins::{
-    Auth, CacheNamespace, CacheRules, ConsumerLog, ExactRules, GuardRules, Plugins, PromptLogRules, SafetyRules, SemanticRules, TokenRules,
-    Unlisted,
+    Auth, CacheNamespace, CacheRules, ConsumerLog, ExactRules, GuardRules, IssuerRules, Plugins, PromptLogRules, SafetyRules,
+    SemanticRules, TokenRules, Unlisted,
 };
+pub use portal::{IssuedKeyRules, PersonNames, Portal, PortalListener};
 pub use rights::Rights;
 pub use scope_names::{consumer_name, group_name, model_name, pool_name};
 pub use secret::{Secret, Secrets};
 pub use shadow::{MEMORY as SHADOW_MEMORY, ShadowRules};
+pub use sign_in::{Role, SignInRules, origin_of};
 pub use traces::TraceRules;
 pub use transform::Transforms;
 
@@ -113,6 +117,8 @@ pub struct Server {
     pub admin: SocketAddr,
     /// Token for the admin API.
     pub admin_token: Option<Secret>,
+    /// Sign-in on the admin listener.
+    pub sign_in: Option<SignInRules>,
     /// Worker threads; `None` for one per core.
     pub threads: Option<usize>,
     /// Largest request body in bytes.
@@ -151,6 +157,8 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     /// Directory for what must survive a restart.
     pub state_dir: Option<PathBuf>,
+    /// The page where people make their own keys.
+    pub portal: Portal,
 }
 
 /// TLS on the listeners: files that are re-read when they change.

@@ -339,3 +339,143 @@ fn a_tree_that_cannot_work_is_refused_at_its_line() {
     ];
     assert_eq!(of_tree(&unreached.replace("9_000_000", "100")), expected);
 }
+
+/// A config with this `[server.sign_in]`, whose first line is line 15.
+fn signing_in(changed: &str, by: &str) -> Result<Config, Vec<String>> {
+    let table = "[server.sign_in]\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\nclient_secret = { env = \"AOAI_FRANCE_KEY\" }\n\
+                 url = \"https://gateway.example.com/\"\nroles = { operator = [\"Ops\"] }\n";
+    assert!(table.contains(changed), "{changed}");
+    parse(&minimal(&format!("\n{}", table.replace(changed, by))))
+}
+
+#[test]
+fn sign_in_has_defaults_and_a_base_address_without_a_slash() {
+    let rules = signing_in("", "").unwrap().server.sign_in.unwrap();
+    assert_eq!((rules.session, rules.idle), (Duration::from_secs(8 * 3600), Duration::from_secs(1800)));
+    assert_eq!(
+        (rules.url.as_str(), rules.origin(), rules.scopes.as_str()),
+        ("https://gateway.example.com", "https://gateway.example.com", "openid profile")
+    );
+    assert_eq!(rules.issuer.discovery, "https://id.example.com/.well-known/openid-configuration");
+    let below = signing_in("gateway.example.com/", "example.com:8443/gateway").unwrap().server.sign_in.unwrap();
+    assert_eq!(
+        (below.origin(), SignInRules::redirect_uri(&below.url).as_str()),
+        ("https://example.com:8443", "https://example.com:8443/gateway/sign-in/callback")
+    );
+    let short = signing_in("roles", "session = \"10m\"\nroles").unwrap().server.sign_in.unwrap();
+    assert_eq!(short.idle, Duration::from_secs(600), "never idle for longer than it lasts");
+}
+
+#[test]
+fn the_highest_role_counts_and_everybody_may_have_one() {
+    let rules = signing_in("{ operator = [\"Ops\"] }", "{ operator = [\"Ops\"], viewer = [\"group-1\"] }\neveryone = \"member\"").unwrap();
+    let rules = rules.server.sign_in.unwrap();
+    let role = |roles: &[&str], groups: &[&str]| {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        rules.role_of(&owned(roles), &owned(groups)).map(Role::label)
+    };
+    assert_eq!(role(&["Ops"], &["group-1"]), Some("operator"));
+    assert_eq!(role(&["x"], &["group-1"]), Some("viewer"));
+    assert_eq!(role(&["ops", "Ops "], &["group-10"]), Some("member"));
+    assert_eq!(signing_in("", "").unwrap().server.sign_in.unwrap().role_of(&[], &[]), None);
+}
+
+#[test]
+fn mistakes_in_sign_in_are_named_with_their_place() {
+    for (changed, by, problem) in [
+        ("{ operator = [\"Ops\"] }", "{}", "t.toml:19:1: server.sign_in.roles: nobody could sign in"),
+        ("[\"Ops\"]", "[\"Ops\", \"Ops\"]", "t.toml:19:31: server.sign_in.roles.operator[1]: 'Ops' is listed twice"),
+        (
+            "[\"Ops\"]",
+            "[\"Ops\"], viewer = [\"Ops\"]",
+            "t.toml:19:42: server.sign_in.roles.viewer[0]: 'Ops' is listed twice, first under 'operator'",
+        ),
+        ("[\"Ops\"]", "[\" \"]", "t.toml:19:24: server.sign_in.roles.operator[0]: must be an app role"),
+        ("{ operator", "{ operators", "server.sign_in.roles.operators: unknown key; did you mean 'operator'?"),
+        ("https://gateway", "http://gateway", "t.toml:18:1: server.sign_in.url: 'http://gateway.example.com/' is not an https:// URL"),
+        ("gateway.example.com/", "user@gateway.example.com", "server.sign_in.url: must be an address without user"),
+        ("gateway.example.com/", "gateway.example.com/?a=b", "server.sign_in.url: must be an address without user"),
+        ("gateway.example.com/", "Gateway.example.com", "server.sign_in.url: write the host in lower case"),
+        ("gateway.example.com/", "gateway.example.com/sign-in/callback", "server.sign_in.url: write the base address only"),
+        ("https://id", "http://id", "t.toml:15:1: server.sign_in.issuer: 'http://id.example.com' is not an https:// URL"),
+        ("id.example.com", "login.microsoftonline.com/common/v2.0", "server.sign_in.issuer: 'common' lets in accounts of any organisation"),
+        ("\"app\"", "\"\"", "t.toml:16:1: server.sign_in.client_id: must be the application's id"),
+        ("AOAI_FRANCE_KEY", "NOT_THERE", "server.sign_in.client_secret: the environment variable NOT_THERE is not set"),
+        ("roles", "scopes = [\"profile\"]\nroles", "server.sign_in.scopes: 'openid' is missing"),
+        ("roles", "scopes = [\"openid\", \"a b\"]\nroles", "server.sign_in.scopes[1]: 'a b' is not a scope"),
+        ("roles", "session = \"30d\"\nroles", "server.sign_in.session: must be from 1m to 7d"),
+        ("roles", "session = \"10m\"\nidle = \"11m\"\nroles", "server.sign_in.idle: must not be longer than 'session'"),
+        ("roles", "idle = \"0s\"\nroles", "server.sign_in.idle: must be longer than 0"),
+        ("roles", "everyone = \"operator\"\nroles", "server.sign_in.everyone: unknown value 'operator'"),
+    ] {
+        let problems = signing_in(changed, by).unwrap_err();
+        assert!(problems.iter().any(|found| found.contains(problem)), "{problem} not in {problems:#?}");
+    }
+}
+
+#[test]
+fn a_listener_for_other_machines_needs_a_token_or_sign_in() {
+    let open = |text: String| text.replace("listen = [", "admin = \"0.0.0.0:9090\"\nlisten = [");
+    let problems = parse(&open(minimal(""))).unwrap_err();
+    assert!(problems[0].contains("set admin_token or [server.sign_in]"), "{problems:?}");
+    let table = "\n[server.sign_in]\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\nurl = \"https://g.example\"\neveryone = \"member\"\n";
+    assert!(parse(&open(minimal(table))).is_ok());
+}
+
+#[test]
+fn owners_and_their_page_are_checked_where_they_are_written() {
+    let sign_in = "\n[server.sign_in]\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\nurl = \"https://admin.example.com\"\neveryone = \"member\"\n";
+    let with = |portal: &str, rest: &str| minimal(&format!("{sign_in}\n[server.portal]\n{portal}\n\n{rest}"));
+    for (portal, rest, line, key, text) in [
+        ("listen = \"0.0.0.0:8444\"", "", 21, "server.portal.listen", "needs 'url'"),
+        ("url = \"https://ai.example.com\"", "", 21, "server.portal.url", "there is no 'listen'"),
+        ("listen = \"8444\"\nurl = \"https://ai.example.com\"", "", 21, "server.portal.listen", "is not an address with a port"),
+        ("listen = \"127.0.0.1:9090\"\nurl = \"https://ai.example.com\"", "", 21, "server.portal.listen", "another listener"),
+        ("listen = \"0.0.0.0:8444\"\nurl = \"http://ai.example.com\"", "", 22, "server.portal.url", "is not an https:// URL"),
+        ("listen = \"0.0.0.0:8444\"\nurl = \"https://AI.example.com\"", "", 22, "server.portal.url", "in lower case"),
+        ("gateway_url = \"https://x.example.com/?a=b\"", "", 21, "server.portal.gateway_url", "without user, query"),
+        ("contact = \" \"", "", 21, "server.portal.contact", "one line of 1 to 200"),
+        ("", "[[consumers]]\nname = \"c\"\nowners = [\"a\", \" b\"]", 25, "consumers[0].owners[1]", "begin or end with a space"),
+        ("", "[[consumers]]\nname = \"c\"\nowners = [\"a\", \"a\"]", 25, "consumers[0].owners[1]", "'a' is listed twice"),
+        (
+            "",
+            "[[groups]]\nname = \"g\"\nowners = [\"\"]\nlimits = { requests_per_minute = 1 }",
+            25,
+            "groups[0].owners[0]",
+            "must not be empty",
+        ),
+        (
+            "",
+            "[[consumers]]\nname = \"c\"\nowners = [\"a\"]\nissued_keys = { max = 0 }",
+            26,
+            "consumers[0].issued_keys.max",
+            "leave 'owners' out",
+        ),
+        (
+            "",
+            "[[consumers]]\nname = \"c\"\nowners = [\"a\"]\nissued_keys = { max_lifetime = \"0s\" }",
+            26,
+            "consumers[0].issued_keys.max_lifetime",
+            "longer than 0",
+        ),
+    ] {
+        let problems = parse(&with(portal, rest)).unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
+        assert!(
+            problem.starts_with(&format!("t.toml:{line}:")) && problem.contains(&format!(": {key}: ")) && problem.contains(text),
+            "{problem}"
+        );
+    }
+    let problems = parse(&minimal("\n[server.portal]\ncontact = \"x\"\n")).unwrap_err();
+    assert!(problems[0].contains("server.portal: needs [server.sign_in]"), "{problems:?}");
+    let consumer = "[[consumers]]\nname = \"c\"\nkeys = []\nowners = [\"a\"]\n";
+    let warnings = |text: &str| parse(text).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(warnings(&minimal(consumer)).contains("consumers[0].owners: has an effect only with [server.sign_in]"));
+    let text = warnings(&minimal(&format!("{sign_in}\n{consumer}")));
+    assert!(text.contains("only with server.state_dir") && text.contains("server.portal.gateway_url: isn't set"), "{text}");
+    let unused = minimal("[[consumers]]\nname = \"c\"\nissued_keys = { max = 1 }\n");
+    assert!(warnings(&unused).contains("consumers[0].issued_keys: has an effect only for owners"));
+    let config = parse(&with("listen = \"127.0.0.1:8444\"\nurl = \"http://localhost:8444/\"", consumer)).unwrap();
+    assert_eq!(config.server.portal.listener.unwrap().url, "http://localhost:8444");
+    assert_eq!(config.consumers[0].issued_keys, IssuedKeyRules { max: 5, max_lifetime: Duration::from_secs(90 * 86_400) });
+}

@@ -68,6 +68,16 @@ impl Account {
         }
     }
 
+    /// All its scopes, those for single models in the order of the models' names: the model, if the scope is for one, and
+    /// the guarantee that it comes through.
+    pub fn all(&self) -> impl Iterator<Item = (Option<&str>, &Arc<Scope>, Option<usize>)> {
+        let mut models: Vec<(&String, &Arc<Scope>)> = self.models.iter().collect();
+        models.sort_by_key(|(model, _)| *model);
+        let models = models.into_iter().map(|(model, scope)| (Some(model.as_str()), scope, None));
+        let above = self.above.iter().map(|(scope, via)| (None, scope, *via));
+        self.own.iter().map(|own| (None, own, None)).chain(models).chain(above)
+    }
+
     /// The scopes of a request for `model`, without its pool's scope.
     pub fn path(&self, model: &str) -> Path {
         let mut path = Path::new();

@@ -18,10 +18,12 @@ use tokio::sync::mpsc::Receiver;
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
 use super::retry_state::{RetryState, pick};
+use crate::audit::Audit;
 use crate::callers::Caller;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::gateway::{Gateway, Parts};
+use crate::issued_keys::IssuedKeys;
 use crate::ledger::{Ledger, export};
 use crate::limits::{Limits, UsageHistory};
 use crate::objects::Objects;
@@ -101,12 +103,15 @@ pub(super) fn with_own_requests(text: &str, clock: Clock) -> (Gateway, Receiver<
     let ledger = config.ledger.clone().map(|rules| Arc::new(Ledger::start(rules, clock.clone(), metrics.ledger.clone()).unwrap()));
     let objects = Arc::new(Objects::new(&config.objects, None, &metrics).unwrap());
     let limits = Arc::new(Limits::new(UsageHistory::default(), None, Arc::clone(&metrics), clock.clone()));
-    let runtime = Runtime::new(config, Surroundings { limits: &limits, metrics: &metrics, clock: &clock }, None).unwrap();
+    let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone()).unwrap());
+    let audit = Arc::new(Audit::new(config.server.state_dir.as_deref(), clock.clone(), metrics.audit.clone()));
+    let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock, keys: keys.live() };
+    let runtime = Runtime::new(config, around, None).unwrap();
     for upstream in runtime.backends.iter().filter_map(|backend| backend.upstream.as_ref()) {
         upstream.resolved.set(true);
     }
     let (internal, own_requests) = Internal::new();
-    (Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics }).unwrap(), own_requests)
+    (Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics, keys, audit }).unwrap(), own_requests)
 }
 
 /// A consumer whose key is its name.
@@ -147,7 +152,7 @@ pub(super) fn facts(gateway: &Gateway) -> Facts {
 pub(super) fn facts_of(gateway: &Gateway, name: &str) -> Facts {
     let mut facts = facts(gateway);
     let consumer = facts.runtime.callers.consumers.iter().find(|consumer| *consumer.name == *name).unwrap();
-    facts.caller = Some(Caller { consumer: Arc::clone(consumer), grants: None });
+    facts.caller = Some(Caller { consumer: Arc::clone(consumer), grants: None, key: None });
     facts
 }
 

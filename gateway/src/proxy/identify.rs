@@ -11,7 +11,7 @@ use spillway_plugins::service_tier::ServiceTier;
 use super::refusal::Refusal;
 use super::traced;
 use crate::callers::{Caller, Denied, Missing, lacks_grant};
-use crate::config::{PoolConfig, Rights};
+use crate::config::PoolConfig;
 use crate::gateway::Gateway;
 use crate::request::{Facts, Timing};
 use crate::self_request::{self, OnBehalfOf};
@@ -127,11 +127,11 @@ pub(super) fn may_name_model(facts: &Facts, api: Api, model: &str) -> Result<(),
     }
     // The name may be a deployment's, in any pool. So only a caller that may use all pools may send it, or one with the
     // name in its list.
-    let allowed = |rights: &Rights| match &rights.models {
-        Some(models) => models.iter().any(|name| name == model),
-        None => rights.pools.is_none() && may_use_every_pool(facts),
+    let allowed = |caller: &Caller| match caller.has_some_models() {
+        true => caller.allows_model(model),
+        false => caller.consumer.rights.pools.is_none() && may_use_every_pool(facts),
     };
-    match facts.internal || facts.consumer().map_or_else(|| may_use_every_pool(facts), |consumer| allowed(&consumer.rights)) {
+    match facts.internal || facts.caller.as_ref().map_or_else(|| may_use_every_pool(facts), allowed) {
         true => Ok(()),
         // The text comes from the caller: shorten it.
         false => Err(Refusal::ModelNotAllowed { model: model.chars().take(128).collect() }),

@@ -136,11 +136,11 @@ fn is_response(call: &ObjectOperation) -> bool {
 /// A batch's file names its models, and the gateway can't check them. So a caller that may not use all models needs
 /// explicit permission for batches.
 fn may_batch(facts: &Facts, call: &ObjectOperation) -> Result<(), Refusal> {
-    let Some(rights) = facts.consumer().map(|consumer| &consumer.rights).filter(|_| call.api == Api::Batches) else { return Ok(()) };
-    match (&rights.models, &rights.apis, &call.model) {
-        (Some(models), _, Some(model)) if !models.contains(model) => Err(Refusal::ModelNotAllowed { model: model.clone() }),
-        (Some(_), None, _) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
-        (None, None, _) if !may_use_every_pool(facts) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
+    let Some(caller) = facts.caller.as_ref().filter(|_| call.api == Api::Batches) else { return Ok(()) };
+    match (caller.has_some_models(), &caller.consumer.rights.apis, &call.model) {
+        (true, _, Some(model)) if !caller.allows_model(model) => Err(Refusal::ModelNotAllowed { model: model.clone() }),
+        (true, None, _) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
+        (false, None, _) if !may_use_every_pool(facts) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
         _ => Ok(()),
     }
 }

@@ -60,9 +60,11 @@ pub(super) fn staged(config: &Config, addresses: &Addresses, ledger: Option<&Pat
         }
     }
     if let (Some(tokens), Some(issuer)) = (&mut config.plugins.auth.tokens, addresses.issuer) {
-        tokens.discovery = format!("http://{issuer}/");
-        tokens.rules.algorithms = vec![Algorithm::ES256];
+        tokens.issuer.discovery = format!("http://{issuer}/");
+        tokens.issuer.rules.algorithms = vec![Algorithm::ES256];
     }
+    // Nobody signs in, and its issuer must not be asked.
+    config.server.sign_in = None;
     credential::add_keys(&mut config);
     config
 }

@@ -21,9 +21,11 @@ use crate::clock::Clock;
 use crate::config::tls::TlsError;
 use crate::config::{self, CacheRules, Config, PromptLogRules, ServerTls, TraceRules, pool_name};
 use crate::guardrails::Guard;
+use crate::issued_keys::LiveKeys;
 use crate::limits::Limits;
 use crate::listener_tls::Tls;
 use crate::prompt_log::PromptLog;
+use crate::sign_in::{SignIn, SignInError};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
@@ -54,6 +56,8 @@ pub struct Surroundings<'a> {
     pub metrics: &'a Arc<Metrics>,
     /// The clock.
     pub clock: &'a Clock,
+    /// Keys that were issued at run time.
+    pub keys: &'a Arc<LiveKeys>,
 }
 
 /// A config in use.
@@ -74,6 +78,8 @@ pub struct Runtime {
     pub model_names: Vec<String>,
     /// The known callers.
     pub callers: Callers,
+    /// Sign-in on the admin listener, if it is configured.
+    pub sign_in: Option<Arc<SignIn>>,
     /// The plugins that check requests.
     pub checks: Vec<Box<dyn RequestCheck>>,
     /// The guard, if there is one.
@@ -97,7 +103,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`]; then nothing has changed.
     pub fn new(config: Config, around: Surroundings<'_>, before: Option<&Runtime>) -> Result<Self, RuntimeError> {
-        let Surroundings { limits, metrics, .. } = around;
+        let Surroundings { limits, metrics, keys, .. } = around;
         let access_log =
             AccessLog::start(&config.log, metrics.requests.access_log_dropped.clone(), before.map(|before| &before.access_log))
                 .map_err(RuntimeError::AccessLog)?;
@@ -144,7 +150,8 @@ impl Runtime {
             pools,
             model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
             models,
-            callers: Callers::new(&config, limits, metrics, before.map(|before| &before.callers)),
+            callers: Callers::new(&config, limits, metrics, keys, before.map(|before| &before.callers)),
+            sign_in: sign_in(&config, metrics, before),
             checks: config.plugins.checks(),
             guard,
             cache,
@@ -171,6 +178,16 @@ impl Runtime {
     /// The model of this name.
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.models.get(name)
+    }
+}
+
+fn sign_in(config: &Config, metrics: &Metrics, before: Option<&Runtime>) -> Option<Arc<SignIn>> {
+    let rules = config.server.sign_in.clone()?;
+    metrics.sign_in.expose(SignInError::labels().into_iter().chain(["ok"]));
+    let known = before.and_then(|before| before.sign_in.clone());
+    match known.as_ref().filter(|known| known.rules == rules) {
+        Some(same) => Some(Arc::clone(same)),
+        None => Some(Arc::new(SignIn::new(rules, metrics.sign_in.issuer(), known.as_deref()))),
     }
 }
 

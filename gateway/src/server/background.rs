@@ -32,6 +32,9 @@ impl Upkeep {
         if let Some(tokens) = &runtime.callers.tokens {
             self.ensure(address(&tokens.issuer), || tokio::spawn(Arc::clone(&tokens.issuer).keep_fresh(clock.clone())));
         }
+        if let Some(sign_in) = &runtime.sign_in {
+            self.ensure(address(&sign_in.issuer), || tokio::spawn(Arc::clone(&sign_in.issuer).keep_fresh(clock.clone())));
+        }
         if let Some(tls) = &runtime.tls {
             self.ensure(address(tls), || tokio::spawn(Arc::clone(tls).keep_fresh()));
         }
@@ -50,8 +53,10 @@ impl Upkeep {
         let backends = runtime.backends.iter().map(address);
         let identities = runtime.identities.iter().map(address);
         let issuer = runtime.callers.tokens.iter().map(|tokens| address(&tokens.issuer));
+        let sign_in = runtime.sign_in.iter().map(|sign_in| address(&sign_in.issuer));
         let checks = runtime.pools.iter().filter(|pool| pool.config.health.is_some()).flat_map(|pool| pool.health.iter().map(address));
-        let needed: Vec<usize> = backends.chain(identities).chain(issuer).chain(runtime.tls.iter().map(address)).chain(checks).collect();
+        let needed: Vec<usize> =
+            backends.chain(identities).chain(issuer).chain(sign_in).chain(runtime.tls.iter().map(address)).chain(checks).collect();
         self.0.retain(|key, task| {
             let needed = needed.contains(key);
             if !needed {

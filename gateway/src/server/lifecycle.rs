@@ -1,7 +1,7 @@
 //! Start, run, stop, and hand over.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,63 +20,35 @@ use super::background::{Upkeep, wait_for_backends};
 use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over};
 use super::handover::successor::Successor;
 use super::inherited_sockets::Sockets;
+use super::listeners::Listeners;
 use super::reload::{By, Reloader, Source};
 use super::service::Service;
 use super::signals::{Signal, Signals};
+use super::start_error::StartError;
 use super::start_ledger::start_ledger;
 use super::systemd::Manager;
-use super::{listen, self_listener, shadow_listener, sharing};
+use super::{listen, self_listener, shadow_listener, sharing, unattended};
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
-use crate::ledger::{Ledger, LedgerError};
+use crate::issued_keys::IssuedKeys;
+use crate::ledger::Ledger;
 use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
 use crate::ptu_file::PtuFile;
-use crate::redis::RedisError;
-use crate::runtime::{Runtime, RuntimeError, Surroundings};
+use crate::runtime::{Runtime, Surroundings};
 use crate::self_request::Internal;
 use crate::telemetry::metrics::Metrics;
-
-/// Why a gateway can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address can't be listened on.
-    #[error("can't listen on {address}: {source}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The config can't be used.
-    #[error("{0}")]
-    Runtime(#[from] RuntimeError),
-    /// The runtime or a signal handler can't be made.
-    #[error("{0}")]
-    System(#[from] std::io::Error),
-    /// A bug: two metrics have the same name.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// Redis can't be used.
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-    /// The ledger can't be used.
-    #[error("{0}")]
-    Ledger(#[from] LedgerError),
-    /// This node's name can't be stored.
-    #[error("server.state_dir: can't store this node's name there: {0}")]
-    Node(std::io::Error),
-    /// The old process's state can't be taken over.
-    #[error("can't take over: {0}")]
-    TakeOver(std::io::Error),
-}
 
 /// How long idle connections stay open when the gateway stops, so that a client that is about to use one gets an answer
 /// that says it closes, and no request is sent on a connection that was just closed.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// The same if another process has taken over: then nothing waits for this one.
 const IDLE_GRACE_HANDED_OVER: Duration = Duration::from_secs(10);
+
+/// How long a start waits for the keys that other nodes have issued.
+const KEYS: Duration = Duration::from_secs(1);
 
 /// What a gateway is started with.
 #[derive(Debug)]
@@ -96,10 +68,7 @@ pub struct Launch {
 /// A gateway that is prepared, but accepts nothing yet.
 struct Prepared {
     gateway: Gateway,
-    listeners: Vec<TcpListener>,
-    /// For mirrored requests.
-    mirrors: Vec<TcpListener>,
-    admin: TcpListener,
+    listeners: Listeners,
     own_requests: mpsc::Receiver<DuplexStream>,
     upkeep: Upkeep,
     source: Source,
@@ -115,6 +84,8 @@ pub struct Running {
     pub listen: Vec<SocketAddr>,
     /// The admin listener's address.
     pub admin: SocketAddr,
+    /// The address of the listener for people, if there is one.
+    pub portal: Option<SocketAddr>,
     /// The addresses of the listeners for mirrored requests.
     pub mirrors: Vec<SocketAddr>,
     /// Reloads the config.
@@ -182,10 +153,7 @@ pub async fn launch(launch: Launch) -> Result<Running, StartError> {
 }
 
 async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Sockets, by: By) -> Result<Prepared, StartError> {
-    let mut bind = |address: SocketAddr| sockets.listen(address).map_err(|source| StartError::Bind { address, source });
-    let listeners = config.server.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
-    let admin = bind(config.server.admin)?;
-    let mirrors = config.shadow.iter().flat_map(|rules| &rules.listen).map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+    let listeners = Listeners::bind(&config, sockets)?;
     let metrics = Arc::new(Metrics::new()?);
     if let Some(folder) = &config.server.state_dir {
         metrics.watch_state(folder)?;
@@ -193,7 +161,10 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
     let ledger = config.ledger.clone().map(|rules| start_ledger(rules, &config, &metrics, &clock)).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
-    let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock };
+    let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone())?);
+    keys.join(KEYS).await;
+    let audit = Arc::new(Audit::new(config.server.state_dir.as_deref(), clock.clone(), metrics.audit.clone()));
+    let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock, keys: keys.live() };
     let runtime = Runtime::new(config, around, None)?;
     let ptu_file = runtime.config.server.state_dir.as_deref().map(PtuFile::new);
     if let Some(file) = &ptu_file {
@@ -202,19 +173,16 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let (internal, own_requests) = Internal::new();
     let mut upkeep = Upkeep::default();
     upkeep.start(&runtime, &clock);
-    let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics })?;
+    let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics, keys, audit })?;
     wait_for_backends(&gateway.runtime.load_full()).await;
-    Ok(Prepared { gateway, listeners, mirrors, admin, own_requests, upkeep, source, by, ptu_file })
+    Ok(Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file })
 }
 
 impl Prepared {
     /// Accepts connections from now on.
     fn accept(self) -> Result<Running, StartError> {
-        let Prepared { gateway, listeners, mirrors, admin, own_requests, upkeep, source, by, ptu_file } = self;
-        let listen: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let (admin_address, mirrored) = (admin.local_addr()?, mirrors.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?);
-        let all = listeners.iter().chain([&admin]).chain(&mirrors);
-        let sockets = all.map(|listener| listener.as_fd().try_clone_to_owned()).collect::<Result<_, _>>()?;
+        let Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file } = self;
+        let (addresses, sockets) = (listeners.addresses()?, listeners.copies()?);
         let server = gateway.runtime.load().config.server.clone();
         let conf = ServerConf { threads: server.threads.unwrap_or(1), ..ServerConf::default() };
         let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
@@ -228,6 +196,7 @@ impl Prepared {
         let reloader = Arc::new(Reloader::new(gateway.clone(), upkeep, source, by));
         let mut tasks = vec![tokio::spawn(Arc::clone(&gateway.objects).keep_shared()), tokio::spawn(Arc::clone(&reloader).watch())];
         tasks.push(tokio::spawn(Arc::clone(&gateway.idle).keep_swept()));
+        tasks.push(tokio::spawn(Arc::clone(&gateway.keys).keep_saved()));
         if let Some(file) = ptu_file.clone() {
             let other = gateway.clone();
             let targets = move || other.runtime.load().targets.iter().cloned().collect();
@@ -235,20 +204,21 @@ impl Prepared {
         }
         tasks.push(tokio::spawn(self_listener::accept(own_requests, Arc::clone(&proxy), watch.clone())));
         let (control, upgrades) = Control::new(Arc::clone(&reloader));
-        let (shadow, mirroring) = shadow_listener::start(&gateway, mirrors, &watch)?;
+        let (shadow, mirroring) = shadow_listener::start(&gateway, listeners.mirrors, &watch)?;
         let api = Admin::new(gateway.clone(), control, shadow);
         let busy = api.busy();
-        let administration = tokio::spawn(admin::serve(admin, api, watch.clone()));
+        let administration = tokio::spawn(admin::serve(listeners.admin, listeners.portal, api, watch.clone()));
         let (idle_end, ends) = watch::channel(false);
         let service = Service { proxy: Arc::clone(&proxy), gateway: gateway.clone(), shutdown: watch, idle_end: ends };
         let accept = |listener: TcpListener| tokio::spawn(listen::accept(listener, service.clone()));
-        let accepting = listeners.into_iter().map(accept).chain(mirroring).collect();
+        let accepting = listeners.callers.into_iter().map(accept).chain(mirroring).collect();
         let sharing = sharing::start(&gateway);
         Ok(Running {
             gateway,
-            listen,
-            admin: admin_address,
-            mirrors: mirrored,
+            listen: addresses.callers,
+            admin: addresses.admin,
+            portal: addresses.portal,
+            mirrors: addresses.mirrors,
             reloader,
             sockets,
             shutdown,
@@ -418,6 +388,9 @@ impl Running {
                 taken = self.hand_over(program) => taken,
                 () = stopped(&mut signals) => break Ending::Stop,
             };
+            if reply.is_none() {
+                unattended::upgraded(&self.gateway, &taken).await;
+            }
             if taken.is_ok() {
                 // The next admin request must reach the new process.
                 self.administration.abort();
@@ -480,7 +453,7 @@ pub fn run(config: Config, source: Source, successor: Option<Successor>) -> Resu
         let signals = Signals::new()?;
         let running = launch(Launch { config, source, clock: Clock::new(), sockets, successor }).await?;
         count_panics(&running.gateway);
-        info!(listen = ?running.listen, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+        info!(listen = ?running.listen, admin = %running.admin, portal = running.portal.map(tracing::field::display), version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
         running.serve(signals, &program).await;
         Ok(())
     });

@@ -11,8 +11,10 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::background::{Upkeep, wait_for_backends};
+use super::unattended;
+use crate::audit::Outcome;
 use crate::config::error::ConfigError;
-use crate::config::{AccessLogConfig, Config, Secrets};
+use crate::config::{AccessLogConfig, Config, Secrets, Server};
 use crate::gateway::Gateway;
 use crate::limits::UsageHistory;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
@@ -45,6 +47,15 @@ impl By {
             By::Api => "api",
             By::File => "file",
             By::Upgrade => "upgrade",
+        }
+    }
+
+    /// What has caused it, if no request did: requests are recorded where they are answered.
+    fn unattended(self) -> Option<&'static str> {
+        match self {
+            By::Signal => Some("SIGHUP"),
+            By::File => Some("config file"),
+            By::Start | By::Api | By::Upgrade => None,
         }
     }
 }
@@ -182,6 +193,7 @@ impl Reloader {
         if self.gateway.is_closing() {
             return Err(ReloadError::Stopping);
         }
+        let before = self.status.lock().source.hash.clone();
         let outcome = match Source::read(&path) {
             Ok((config, source)) => self.switch(config, source, by, &mut upkeep).await,
             Err(error) => Err(error.into()),
@@ -206,6 +218,10 @@ impl Reloader {
                 let at = self.gateway.clock.wall().timestamp_millis();
                 self.status.lock().rejected = Some(Rejected { at, by, reason: reason.to_string() });
             }
+        }
+        let after = self.status.lock().source.hash.clone();
+        if let Some(who) = by.unattended() {
+            unattended::reloaded(&self.gateway, who, [&before, &after], Outcome::from(&outcome)).await;
         }
         outcome
     }
@@ -233,7 +249,8 @@ impl Reloader {
             }
             let past = self.past(&config).await;
             let past_before = past.map(|past| gateway.limits.begin(past));
-            let around = Surroundings { limits: &gateway.limits, metrics: &gateway.metrics, clock: &gateway.clock };
+            let around =
+                Surroundings { limits: &gateway.limits, metrics: &gateway.metrics, clock: &gateway.clock, keys: gateway.keys.live() };
             let level = config.log.level.clone();
             let runtime = Runtime::new(config, around, Some(&before)).inspect_err(|_| {
                 // Unlisted consumers that come now still belong to the old config.
@@ -311,9 +328,11 @@ fn fingerprint(path: &Path) -> Option<Fingerprint> {
 /// The keys whose values in `new` differ from those at the start, but can't be changed at run time.
 fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
     let (was, is) = (&old.server, &new.server);
+    let listen_of = |server: &Server| server.portal.listener.as_ref().map(|listener| listener.listen);
     let fixed = [
         ("server.listen", was.listen != is.listen),
         ("server.admin", was.admin != is.admin),
+        ("server.portal.listen", listen_of(was) != listen_of(is)),
         ("server.threads", was.threads != is.threads),
         ("server.state_dir", was.state_dir != is.state_dir),
         ("ledger", old.ledger != new.ledger && was.state_dir == is.state_dir),
@@ -328,6 +347,11 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
 fn with_fixed(old: &Config, mut new: Config) -> Config {
     new.server.listen.clone_from(&old.server.listen);
     new.server.admin = old.server.admin;
+    match (&mut new.server.portal.listener, &old.server.portal.listener) {
+        // Its URL may change.
+        (Some(new), Some(old)) => new.listen = old.listen,
+        (new, old) => new.clone_from(old),
+    }
     new.server.threads = old.server.threads;
     new.server.state_dir.clone_from(&old.server.state_dir);
     new.ledger.clone_from(&old.ledger);

@@ -50,8 +50,26 @@ fn every_block_of_the_identity_page_is_a_config() {
 }
 
 #[test]
+fn every_block_of_the_page_on_signing_in_is_a_config() {
+    let page = std::fs::read_to_string(docs().join("sign-in.md")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("sign-in-secret"), "secret").unwrap();
+    let folder = format!("{}/", directory.path().display());
+    let blocks = blocks(&page);
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let server = if block.contains("[server]") { "" } else { "[server]\nlisten = [\"127.0.0.1:0\"]\n\n" };
+        let backend = "\n[[backends]]\nname = \"a\"\nkind = \"openai\"\nurl = \"https://a.example\"\n";
+        let pool = "\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{ backend = \"a\" }]\n";
+        let text = format!("{server}{block}{backend}{pool}").replace("/etc/spillway/", &folder);
+        let config = Config::parse(&text, Path::new("sign-in.toml"), &Secrets::with_env(|_| Some("secret".into())));
+        assert!(config.unwrap_or_else(|error| panic!("{error}\n{text}")).server.sign_in.is_some());
+    }
+}
+
+#[test]
 fn every_block_of_the_pages_on_content_is_a_config() {
-    for page in ["budgets", "content", "semantic-cache", "operating", "install", "capacity", "security", "shadow", "reports"] {
+    for page in ["budgets", "content", "semantic-cache", "operating", "install", "capacity", "security", "shadow", "reports", "portal"] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/{page}.md"))).unwrap();
         let blocks = blocks(&text);
         for block in blocks {

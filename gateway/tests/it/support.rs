@@ -255,6 +255,14 @@ impl Process {
         self.successors.lock().push(answer.json()["pid"].as_u64().unwrap().try_into().unwrap());
     }
 
+    /// As [`Process::upgrade`], where the admin listener wants a token.
+    pub async fn upgrade_as(&self, token: &str) {
+        let bearer = format!("Bearer {token}");
+        let answer = client::ask(self.admin, client::post("/api/upgrade", &[("authorization", &bearer)], b"")).await.unwrap();
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), self.log());
+        self.successors.lock().push(answer.json()["pid"].as_u64().unwrap().try_into().unwrap());
+    }
+
     /// The process that took over last.
     pub fn successor(&self) -> u32 {
         *self.successors.lock().last().unwrap()
@@ -270,6 +278,11 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.child.0.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// What it has logged so far.

@@ -67,11 +67,11 @@ members = [
 class Scene:
     """A gateway with a PTU that is too small, two more deployments, and callers."""
 
-    def __init__(self, folder, token):
+    def __init__(self, folder, token, more=lambda ports: ""):
         self.ports = {name: free_port() for name in ("port", "admin", "ptu", "payg")}
         admin_token = f'admin_token = "{token}"' if token else ""
         config = folder / "spillway.toml"
-        config.write_text(CONFIG.format(**self.ports, state=folder / "state", token=admin_token))
+        config.write_text(CONFIG.format(**self.ports, state=folder / "state", token=admin_token) + more(self.ports))
         listen = "127.0.0.1:{}".format
         self.processes = [
             subprocess.Popen([SPILLWAY, "mock", "--listen", listen(self.ports["ptu"]), "--ptu", "20000"]),

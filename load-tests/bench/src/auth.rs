@@ -30,7 +30,7 @@ fn callers(keys: usize) -> Callers {
     let config = Config::parse(&text, Path::new("bench.toml"), &Secrets::default()).expect("a config");
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let limits = Arc::new(Limits::new(UsageHistory::default(), None, Arc::clone(&metrics), Clock::new()));
-    Callers::new(&config, &limits, &metrics, None)
+    Callers::new(&config, &limits, &metrics, &Arc::default(), None)
 }
 
 fn nanos(callers: &Callers, headers: &HeaderMap, good: bool) -> f64 {

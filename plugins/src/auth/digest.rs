@@ -46,6 +46,11 @@ impl FromStr for Digest {
 }
 
 impl Digest {
+    /// Its first 64 bits, to find it in a table.
+    pub fn beginning(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
     /// Compares in constant time.
     pub fn equals(&self, other: &Digest) -> bool {
         self.0.ct_eq(&other.0).into()

@@ -30,6 +30,21 @@ pub enum Stored {
     Hmac(Digest),
 }
 
+/// The digests of a key that a caller sent: one for each way in which keys are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyDigests {
+    plain: Digest,
+    /// `None` without a pepper.
+    peppered: Option<Digest>,
+}
+
+impl KeyDigests {
+    /// How the key would be stored.
+    pub fn all(&self) -> impl Iterator<Item = Stored> {
+        [Some(Stored::Sha256(self.plain)), self.peppered.map(Stored::Hmac)].into_iter().flatten()
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     digest: Digest,
@@ -43,17 +58,13 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Table(HashMap<u64, Vec<Entry>>);
 
-fn beginning(digest: &Digest) -> u64 {
-    digest.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
 impl Table {
     fn insert(&mut self, digest: Digest, owner: usize, validity: Validity) {
-        self.0.entry(beginning(&digest)).or_default().push(Entry { digest, owner, validity, last_use: AtomicI64::new(0) });
+        self.0.entry(digest.beginning()).or_default().push(Entry { digest, owner, validity, last_use: AtomicI64::new(0) });
     }
 
     fn entry(&self, digest: &Digest) -> Option<&Entry> {
-        self.0.get(&beginning(digest))?.iter().fold(None, |found, entry| if entry.digest.equals(digest) { Some(entry) } else { found })
+        self.0.get(&digest.beginning())?.iter().fold(None, |found, entry| if entry.digest.equals(digest) { Some(entry) } else { found })
     }
 
     fn find(&self, digest: &Digest, now: i64) -> Option<usize> {
@@ -94,13 +105,23 @@ impl KeyTable {
         }
     }
 
-    /// The consumer that owns `key`, if it may be used at `now` (seconds since 1970).
-    pub fn find(&self, key: &[u8], now: i64) -> Option<usize> {
-        let plain = self.plain.find(&digest(key), now);
-        match &self.pepper {
-            Some(pepper) => plain.or(self.peppered.find(&pepper.digest(key), now)),
+    /// The digests under which a key may be stored, here or elsewhere.
+    pub fn digests(&self, key: &[u8]) -> KeyDigests {
+        KeyDigests { plain: digest(key), peppered: self.pepper.as_ref().map(|pepper| pepper.digest(key)) }
+    }
+
+    /// The consumer that owns the key with these digests, if it may be used at `now` (seconds since 1970).
+    pub fn find_digests(&self, key: &KeyDigests, now: i64) -> Option<usize> {
+        let plain = self.plain.find(&key.plain, now);
+        match &key.peppered {
+            Some(peppered) => plain.or(self.peppered.find(peppered, now)),
             None => plain,
         }
+    }
+
+    /// The consumer that owns `key`, if it may be used at `now` (seconds since 1970).
+    pub fn find(&self, key: &[u8], now: i64) -> Option<usize> {
+        self.find_digests(&self.digests(key), now)
     }
 
     /// Takes over from `before` when the keys that are in both were last used.

@@ -7,7 +7,7 @@ pub mod key_text;
 mod keys;
 
 pub use digest::{Digest, ParseDigestError, Pepper, digest};
-pub use keys::{KeyTable, Stored, Validity};
+pub use keys::{KeyDigests, KeyTable, Stored, Validity};
 
 use http::{HeaderMap, HeaderName, header};
 

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::rules::{LimitId, Rules};
 use super::share::{Proposal, Share};
 use super::state::{Begun, State};
-use super::{Cell, Remaining, Tally, Timestamps};
+use super::{Cell, Counter, Remaining, Tally, Timestamps};
 
 /// The kind of owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,6 +157,13 @@ impl<C: Cell<State>> Scope<C> {
     /// Sets this node's share; `None` is the whole limit.
     pub fn set_share(&self, share: Option<Share>) {
         self.lock().share = share;
+    }
+
+    /// What is left of each limit for one who comes through the guarantee at `via`, in the order of the limits.
+    pub fn left(&self, via: Option<usize>, now: Timestamps) -> Vec<(LimitId, Counter)> {
+        let mut state = self.lock();
+        state.advance(now);
+        self.plan.limits.iter().map(|limited| (limited.id, state.counter(&self.plan, limited, via, now))).collect()
     }
 
     /// What a caller has left, if it comes through the guarantee at `via`.

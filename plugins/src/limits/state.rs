@@ -302,6 +302,12 @@ impl State {
         }
     }
 
+    /// What other nodes have of a limit. In a period that has just begun they have nothing yet.
+    fn others(&self, limited: &Limited, now: Timestamps) -> u64 {
+        let start = self.all.span(limited.place, now.unix).map(|span| span.start);
+        self.share.as_ref().filter(|share| share.is_for(limited.place, start)).map_or(0, |share| share.others(limited.place))
+    }
+
     /// How much of a limit may be used after this request, and whether its class lowers that.
     fn allowed(&self, plan: &Plan, limited: &Limited, via: Option<usize>, demand: &Demand, now: Timestamps) -> (u64, bool) {
         let (kind, limit) = (limited.id.kind, limited.limit);
@@ -457,7 +463,7 @@ impl State {
     /// starts again.
     pub(super) fn ended(&self, plan: &Plan, now: Timestamps) -> Option<(LimitId, u64, Option<Duration>)> {
         let used_up = |limited: &&Limited| {
-            let others = self.share.as_ref().map_or(0, |share| share.others(limited.place));
+            let others = self.others(limited, now);
             let lasting = matches!(limited.id.kind, LimitKind::Quota | LimitKind::Budget);
             lasting && self.all.used(limited.place, now.unix).saturating_add(others) > limited.limit
         };
@@ -505,17 +511,19 @@ impl State {
         alerts
     }
 
+    /// A limit, and what is left of it for one who comes through the guarantee at `via`.
+    pub(super) fn counter(&self, plan: &Plan, limited: &Limited, via: Option<usize>, now: Timestamps) -> Counter {
+        let used = self.all.used(limited.place, now.unix).saturating_add(self.others(limited, now));
+        let reset = self.wait(limited, 0, now).unwrap_or_default();
+        let kept = |at: usize| limited.kept[at];
+        let allowed =
+            if plan.pots.is_empty() { limited.limit } else { self.beside_guarantees(plan, limited, via, kept, limited.common, now) };
+        Counter { limit: limited.limit, remaining: allowed.saturating_sub(used), reset }
+    }
+
     /// What a caller has left of its limits per minute; or of a quota of which less is left than of those.
     pub(super) fn remaining(&self, plan: &Plan, via: Option<usize>, now: Timestamps) -> Remaining {
-        let counter = |limited: &Limited| {
-            let others = self.share.as_ref().map_or(0, |share| share.others(limited.place));
-            let used = self.all.used(limited.place, now.unix).saturating_add(others);
-            let reset = self.wait(limited, 0, now).unwrap_or_default();
-            let kept = |at: usize| limited.kept[at];
-            let allowed =
-                if plan.pots.is_empty() { limited.limit } else { self.beside_guarantees(plan, limited, via, kept, limited.common, now) };
-            Counter { limit: limited.limit, remaining: allowed.saturating_sub(used), reset }
-        };
+        let counter = |limited: &Limited| self.counter(plan, limited, via, now);
         let least = |rate: LimitKind, quota: LimitKind| {
             let rate = plan.limits.iter().find(|limited| limited.id.kind == rate)?;
             let quotas = plan.limits.iter().filter(|limited| limited.id.kind == quota);

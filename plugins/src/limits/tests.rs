@@ -78,6 +78,31 @@ fn all_or_none() {
 }
 
 #[test]
+fn what_is_left_counts_all_nodes_and_says_when_it_starts_again() {
+    let windows = vec![quota(Period::Day, 1000)];
+    let rules = Rules { requests_per_minute: Some(10), concurrent: Some(3), windows, ..Rules::default() };
+    let shared = Scope::<Mutex>::new(Rank::Consumer, String::new(), rules, true);
+    shared.set_share(Some(granted(&shared, &[8, 3, 600])));
+    let _permit = ask(std::slice::from_ref(&shared), tokens(100), now(5_000)).unwrap();
+    let left = |at: u64| -> Vec<_> {
+        let left = shared.left(None, now(at));
+        left.into_iter().map(|(id, left)| (id.kind, left.remaining, id.calendar.map(|calendar| calendar.period), left.reset)).collect()
+    };
+    let day = Duration::from_secs(86_400);
+    assert_eq!(
+        left(5_000),
+        [
+            (LimitKind::Requests, 7, None, Duration::from_secs(61)),
+            (LimitKind::Concurrent, 2, None, Duration::ZERO),
+            (LimitKind::Quota, 500, Some(Period::Day), day - Duration::from_secs(5)),
+        ]
+    );
+    // The next day: yesterday's share of the other node takes nothing from it.
+    assert_eq!(left(86_400_000)[2], (LimitKind::Quota, 1000, Some(Period::Day), day));
+    assert_eq!(left(86_400_000)[0].3, Duration::ZERO);
+}
+
+#[test]
 fn a_refusal_says_when_to_come_back() {
     let rules = Rules { tokens_per_minute: Some(100), ..Rules::default() };
     let scopes = [scope(Rank::Consumer, rules)];

@@ -97,16 +97,30 @@ pub struct Auth {
 /// Which tokens are accepted, and which consumers they belong to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenRules {
-    /// URL of the issuer's metadata.
-    pub discovery: String,
-    /// The `issuer` that the metadata must name.
-    pub issuer: String,
-    /// The checks of a token's claims.
-    pub rules: Rules,
+    /// Their issuer.
+    pub issuer: IssuerRules,
     /// The claim that names the consumer.
     pub consumer_claim: String,
     /// Rules for callers whose claim belongs to no consumer; `None` refuses them.
     pub unlisted: Option<Unlisted>,
+}
+
+/// An OIDC issuer, and the checks of its tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IssuerRules {
+    /// URL of its metadata.
+    pub discovery: String,
+    /// The `issuer` that the metadata must name.
+    pub name: String,
+    /// The checks of a token's claims.
+    pub rules: Rules,
+}
+
+impl IssuerRules {
+    /// The URL of an issuer's metadata (OpenID Connect Discovery 1.0, 4).
+    pub fn discovery_of(issuer: &str) -> String {
+        format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))
+    }
 }
 
 /// Rules for callers whose claim belongs to no consumer: each of them becomes a consumer automatically.
@@ -121,9 +135,6 @@ pub struct Unlisted {
     /// The limits of each.
     pub limits: ConsumerLimits,
 }
-
-/// The path of discovery, below an issuer (OpenID Connect Discovery 1.0, 4).
-const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 /// Signatures by a public key; no other algorithm is accepted in a caller's token.
 const ALGORITHMS: [(&str, Algorithm); 8] = [
@@ -158,7 +169,7 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
             check.https(&format!("{key}.discovery"), discovery, true);
             discovery.clone()
         }
-        None => format!("{}{DISCOVERY}", raw.issuer.trim_end_matches('/')),
+        None => IssuerRules::discovery_of(&raw.issuer),
     };
     if raw.audiences.is_empty() {
         check
@@ -191,9 +202,11 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
     }
     let unlisted = unlisted(raw.unlisted.as_ref(), &format!("{key}.unlisted"), known, check);
     TokenRules {
-        discovery,
-        issuer: raw.issuer.clone(),
-        rules: Rules { issuers, audiences: raw.audiences.clone(), tenants: raw.tenants.clone(), algorithms, skew },
+        issuer: IssuerRules {
+            discovery,
+            name: raw.issuer.clone(),
+            rules: Rules { issuers, audiences: raw.audiences.clone(), tenants: raw.tenants.clone(), algorithms, skew },
+        },
         consumer_claim: raw.consumer_claim.clone().unwrap_or_else(|| "azp".to_owned()),
         unlisted,
     }

@@ -20,7 +20,7 @@ use spillway_plugins::checks::RequestCheck;
 use spillway_plugins::request_rules::RequestRules;
 
 use auth::RawAuth;
-pub use auth::{Auth, TokenRules, Unlisted};
+pub use auth::{Auth, IssuerRules, TokenRules, Unlisted};
 use cache::RawCache;
 pub use cache::{CacheNamespace, CacheRules, ExactRules, SemanticRules};
 use checks::Names;

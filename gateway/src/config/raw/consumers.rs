@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::guarantee::RawGuarantee;
 use super::limits::{RawClass, RawLimits};
+use super::portal::RawIssuedKeys;
 use super::service_tier::RawServiceTier;
 use crate::config::plugins::cache::RawConsumerCache;
 use crate::config::plugins::prompt_log::RawConsumerLog;
@@ -50,6 +51,13 @@ pub struct RawConsumer {
     /// How long its requests may take in all, unless they say so themselves (`x-spillway-deadline`). A request waits for
     /// cheap capacity only as long as it can still be answered in time. Default: the pool's `timeouts.total`.
     pub deadline: Option<DurationText>,
+    /// Who may see its usage, and make and revoke keys for it, on the page `/me`: ids of groups, application roles,
+    /// subjects (of Entra: object ids), and names with an `@`, such as user principal names. Default: the owners of its
+    /// group.
+    #[serde(default)]
+    pub owners: Vec<String>,
+    /// Which keys its owners may make.
+    pub issued_keys: Option<RawIssuedKeys>,
     /// The group whose limits it shares.
     pub group: Option<String>,
     /// The part of its group's limits that others can't use up: `"20%"` of each of them, or a table with an amount for

@@ -21,4 +21,7 @@ pub struct RawGroup {
     pub borrow: Option<bool>,
     /// The limits of all its consumers together.
     pub limits: Option<RawLimits>,
+    /// The owners of all its consumers, in addition to their own; see `consumers.owners`. Default: none.
+    #[serde(default)]
+    pub owners: Vec<String>,
 }

@@ -11,8 +11,10 @@ mod limits;
 mod metering;
 mod one_or_many;
 mod pools;
+mod portal;
 mod server;
 mod service_tier;
+mod sign_in;
 mod steering;
 
 use schemars::JsonSchema;
@@ -32,8 +34,10 @@ pub use metering::{
 };
 pub use one_or_many::OneOrMany;
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+pub use portal::{RawIssuedKeys, RawPortal};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use service_tier::RawServiceTier;
+pub use sign_in::{RawEveryone, RawSignIn, RawSignInRoles};
 pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
 
 /// Which backend has each stored object, and which consumer made it.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::{RawPortal, RawSignIn};
 use crate::config::scalar::{DurationText, SecretText, SizeText};
 
 /// Listeners, bounds and timers of the gateway itself.
@@ -14,8 +15,10 @@ pub struct RawServer {
     pub listen: Vec<String>,
     /// Address of metrics, health and the admin API. Default `127.0.0.1:9090`.
     pub admin: Option<String>,
-    /// Token for the admin API (`Authorization: Bearer`). Required if `admin` is not a loopback address.
+    /// Token for the admin API (`Authorization: Bearer`). This or `sign_in` is required if `admin` is not a loopback address.
     pub admin_token: Option<SecretText>,
+    /// Sign-in of persons on the admin listener. Default: none.
+    pub sign_in: Option<RawSignIn>,
     /// Directory for what must survive a restart: the ledger, and this node's name. Default: none, and no ledger.
     pub state_dir: Option<String>,
     /// Worker threads. Default: one per core.
@@ -58,6 +61,8 @@ pub struct RawServer {
     pub tls: Option<RawServerTls>,
     /// Web pages of other origins that may call the gateway. Default: none.
     pub cors: Option<RawCors>,
+    /// The page where people make their own keys.
+    pub portal: Option<RawPortal>,
 }
 
 /// Web pages of other origins that may call the gateway.

@@ -4,6 +4,7 @@ use spillway_plugins::limits::{Guarantee, LimitId, LimitKind, Rules, Window};
 use spillway_plugins::prices::Money;
 
 use super::limits::{self, Located, Written};
+use super::portal;
 use crate::config::checker::Checker;
 use crate::config::raw::{RawConsumer, RawGroup, RawGuarantee};
 use crate::config::{Consumer, Group, consumer_name, group_name, lineage};
@@ -28,7 +29,8 @@ pub(super) fn read(raw: &[RawGroup], check: &mut Checker<'_>) -> Vec<Group> {
         });
         let limits = group.limits.as_ref();
         let rules = limits.map_or_else(Rules::default, |limits| limits::by_itself(limits, &format!("groups[{at}].limits"), check));
-        groups.push(Group { name: group.name.as_str().into(), parent, rules });
+        let owners = portal::owners(&group.owners, &format!("groups[{at}].owners"), check);
+        groups.push(Group { name: group.name.as_str().into(), parent, rules, owners });
     }
     cut_cycles(&mut groups, check);
     for at in 0..groups.len() {

@@ -6,8 +6,10 @@ mod groups;
 pub(super) mod limits;
 mod metering;
 mod pools;
+mod portal;
 mod quota_pools;
 mod server;
+mod sign_in;
 mod steering;
 mod unpriced;
 mod unreached;
@@ -40,7 +42,8 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let around = Around { pools: &raw.pools, consumers: &raw.consumers, known: &known, state_dir };
     let plugins = plugins::read(&raw.plugins, &around, &mut check);
     let auth = &plugins.auth;
-    let mut consumers = consumers::read(&raw.consumers, &known, auth.pepper.is_some(), auth.tokens.is_some(), &mut check);
+    let ways = consumers::WaysIn { peppered: auth.pepper.is_some(), tokens: auth.tokens.is_some(), issued: state_dir.is_some() };
+    let mut consumers = consumers::read(&raw.consumers, &known, ways, &mut check);
     groups::guarantee(&raw.groups, &mut groups, &raw.consumers, &mut consumers, &mut check);
     unreached::warn(&groups, &consumers, auth.tokens.as_ref(), &mut check);
     let budgets = unpriced::Budgets { consumers: &consumers, groups: &groups, tokens: auth.tokens.as_ref() };
@@ -51,6 +54,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let lasting = |rules: &Rules| !rules.windows.is_empty();
     let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
+    portal::warn_of_no_effect(server.as_ref(), (&raw.server, &raw.consumers, &raw.groups), raw.server.sign_in.is_some(), &mut check);
     let traces = traces::read(raw.traces.as_ref(), &mut check);
     let shadow = shadow::read(raw.shadow.as_ref(), server.as_ref(), &mut check);
     let objects = raw.objects.unwrap_or_default();

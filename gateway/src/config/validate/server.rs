@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::{portal, sign_in};
 use crate::config::checker::Checker;
 use crate::config::raw::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 use crate::config::{Server, ServerTls};
@@ -10,18 +11,22 @@ use crate::config::{Server, ServerTls};
 pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
     let mut listen = Vec::new();
     for (index, text) in raw.listen.iter().enumerate() {
-        listen.extend(address(text, &format!("server.listen[{index}]"), check));
+        listen.extend(check.address(&format!("server.listen[{index}]"), text));
     }
     if raw.listen.is_empty() && check.problems.is_empty() {
         check.problem("server.listen", r#"at least one address is needed, such as "127.0.0.1:8080""#);
     }
-    let admin = address(raw.admin.as_deref().unwrap_or("127.0.0.1:9090"), "server.admin", check)?;
+    let admin = check.address("server.admin", raw.admin.as_deref().unwrap_or("127.0.0.1:9090"))?;
     if admin.port() != 0 && listen.contains(&admin) {
         check.problem("server.admin", format!("{admin} is a listen address already; the admin API needs one of its own"));
     }
     let admin_token = raw.admin_token.as_ref().and_then(|secret| check.secret("server.admin_token", secret));
-    if !admin.ip().is_loopback() && raw.admin_token.is_none() {
-        check.problem("server.admin", format!("{admin} can be reached from other machines: set admin_token, or use a loopback address"));
+    let sign_in = raw.sign_in.as_ref().and_then(|raw| sign_in::read(raw, check));
+    if !admin.ip().is_loopback() && raw.admin_token.is_none() && raw.sign_in.is_none() {
+        check.problem(
+            "server.admin",
+            format!("{admin} can be reached from other machines: set admin_token or [server.sign_in], or use a loopback address"),
+        );
     }
     for (index, address) in listen.iter().enumerate() {
         if address.port() != 0 && listen[..index].contains(address) {
@@ -29,6 +34,8 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         }
     }
     let tls = raw.tls.as_ref().map(|raw| tls(raw, check));
+    let others: Vec<SocketAddr> = listen.iter().copied().chain([admin]).collect();
+    let portal = portal::read(raw, &others, check);
     let max_body = check.size(raw.max_body, 32 << 20, "server.max_body");
     let max_buffered = check.size(raw.max_buffered, 512 << 20, "server.max_buffered");
     if max_buffered < max_body {
@@ -38,6 +45,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         listen,
         admin,
         admin_token,
+        sign_in,
         threads: positive(raw.threads, "server.threads", check),
         max_body,
         max_buffered,
@@ -57,6 +65,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         tls,
         cors_origins: raw.cors.as_ref().map_or_else(Vec::new, |cors| origins(cors, check)),
         state_dir: raw.state_dir.as_ref().map(Into::into),
+        portal,
     })
 }
 
@@ -93,16 +102,6 @@ fn tls(raw: &RawServerTls, check: &mut Checker<'_>) -> ServerTls {
         check.problem_here(&format!("server.tls.{}", error.key), error.what);
     }
     tls
-}
-
-fn address(text: &str, key: &str, check: &mut Checker<'_>) -> Option<SocketAddr> {
-    match text.parse() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            check.problem(key, format!(r#"'{text}' is not an address with a port, such as "127.0.0.1:8080" or "[::]:443""#));
-            None
-        }
-    }
 }
 
 fn positive(given: Option<usize>, key: &str, check: &mut Checker<'_>) -> Option<usize> {

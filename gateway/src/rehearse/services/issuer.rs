@@ -40,7 +40,7 @@ impl CallerIssuer {
         // Of an uncompressed point: a byte that says so, then both coordinates.
         let (x, y) = (base64(point.get(1..33).unwrap_or_default()), base64(point.get(33..).unwrap_or_default()));
         let key = json!({ "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": KEY_ID, "x": x, "y": y });
-        let (keys, issuer) = (json!({ "keys": [key] }).to_string(), rules.issuer.clone());
+        let (keys, issuer) = (json!({ "keys": [key] }).to_string(), rules.issuer.name.clone());
         super::serve(move |path, at| match path {
             "/keys" => Some(keys.clone()),
             _ => Some(json!({ "issuer": issuer, "jwks_uri": format!("http://{at}/keys") }).to_string()),
@@ -57,11 +57,12 @@ impl CallerIssuer {
         scopes: &[String],
         now: DateTime<Utc>,
     ) -> String {
-        let tenant = rules.rules.tenants.first().cloned().unwrap_or_else(|| "rehearsal".to_owned());
-        let issuer = rules.rules.issuers.first().map_or_else(|| rules.issuer.clone(), |issuer| issuer.replace("{tenantid}", &tenant));
+        let tenant = rules.issuer.rules.tenants.first().cloned().unwrap_or_else(|| "rehearsal".to_owned());
+        let issuer =
+            rules.issuer.rules.issuers.first().map_or_else(|| rules.issuer.name.clone(), |issuer| issuer.replace("{tenantid}", &tenant));
         let now = now.timestamp();
         let mut claims = json!({
-            "iss": issuer, "aud": rules.rules.audiences.first(), "tid": tenant, "iat": now - 60, "nbf": now - 60, "exp": now + 86_400,
+            "iss": issuer, "aud": rules.issuer.rules.audiences.first(), "tid": tenant, "iat": now - 60, "nbf": now - 60, "exp": now + 86_400,
             "roles": roles, "scp": scopes.join(" "),
         });
         claims[&rules.consumer_claim] = Value::from(claim);

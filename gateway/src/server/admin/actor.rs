@@ -2,26 +2,27 @@
 
 use std::fmt;
 
-/// What somebody may do on the admin listener; each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Role {
-    /// Sees and changes only what belongs to itself.
-    Member,
-    /// Sees everything.
-    Viewer,
-    /// Drains, resets, reloads and upgrades, too.
-    Operator,
-    /// Makes and revokes the keys of others, and reads the audit log, too.
-    Administrator,
-}
+pub(super) use crate::config::Role;
+use crate::sign_in::Found;
 
 /// Who sends a request to the admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Actor {
-    /// Somebody on this machine: no admin token is set, so the listener is on a loopback address.
+    /// Somebody on this machine: neither an admin token nor sign-in is configured, so the listener is on a loopback address.
     Local,
     /// Somebody with the admin token.
     Token,
+    /// A person who has signed in.
+    Person(SignedIn),
+}
+
+/// A person who has signed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SignedIn {
+    /// The session, and in it the person: subject, name, app roles and groups.
+    pub(super) session: Found,
+    /// What the person may do, by the config as it is now.
+    pub(super) role: Role,
 }
 
 impl Actor {
@@ -29,6 +30,7 @@ impl Actor {
     pub(super) fn role(&self) -> Role {
         match self {
             Actor::Local | Actor::Token => Role::Administrator,
+            Actor::Person(SignedIn { role, .. }) => *role,
         }
     }
 }
@@ -39,6 +41,7 @@ impl fmt::Display for Actor {
         match self {
             Actor::Local => f.write_str("local"),
             Actor::Token => f.write_str("admin token"),
+            Actor::Person(SignedIn { session, .. }) => write!(f, "{} ({})", session.person.subject, session.person.name),
         }
     }
 }

@@ -3,6 +3,8 @@
 use http::{Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::actor::Actor;
+
 pub(super) type Answer = Response<Vec<u8>>;
 
 pub(super) fn answer(status: StatusCode, content_type: &str, body: Vec<u8>) -> Answer {
@@ -30,8 +32,8 @@ pub(super) fn problem(status: StatusCode, message: &str) -> Answer {
 pub(super) enum AdminReply {
     /// A whole answer.
     Whole(Answer),
-    /// The status as server-sent events.
-    Events,
+    /// The status as server-sent events, for as long as this one may see it.
+    Events(Actor),
 }
 
 impl From<Answer> for AdminReply {

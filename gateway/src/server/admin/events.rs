@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
+use super::actor::Actor;
 use super::state::Admin;
 use crate::under_way::UnderWay;
 
@@ -15,8 +16,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Most pages that are kept up to date at the same time.
 const AT_ONCE: usize = 64;
 
-/// Sends events until the client leaves, or this process ends.
-pub(super) async fn send(admin: &Admin, mut session: ServerSession) {
+/// Sends events until the client leaves, may no longer see them, or this process ends.
+pub(super) async fn send(admin: &Admin, mut session: ServerSession, actor: &Actor) {
     let _place = UnderWay::new(&admin.pages);
     let room = admin.pages.load(Ordering::Relaxed) <= AT_ONCE;
     let status = if room { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -30,7 +31,7 @@ pub(super) async fn send(admin: &Admin, mut session: ServerSession) {
     if session.write_response_header(Box::new(head)).await.is_err() || !room {
         return;
     }
-    while !admin.gateway.is_closing() {
+    while !admin.gateway.is_closing() && admin.is_still_in(actor) {
         let event = format!("event: status\ndata: {}\n\n", admin.status("").await);
         if session.write_response_body(event.into(), false).await.is_err() {
             return;

@@ -2,14 +2,25 @@
 
 mod access;
 mod actor;
+mod acts;
 mod answer;
 mod api;
+mod audit;
+mod body;
+mod changes;
+mod document;
 mod events;
+mod key_acts;
+mod keys;
 mod limits;
+mod me;
 mod page;
+mod parameter;
 mod rooms;
+mod sign_in;
 mod state;
 mod status;
+mod surface;
 mod today;
 
 use std::sync::Arc;
@@ -25,32 +36,41 @@ use tokio::sync::watch;
 use answer::{AdminReply, problem};
 use rooms::{Kind as Whose, Waiting};
 pub(super) use state::{Admin, Control, UpgradeRequest};
+use surface::Surface;
 
 use super::head_guard::{Accepted, HeadGuard};
 use crate::connection_phase::Phase;
-use crate::downstream::socket::Socket;
 use crate::under_way::UnderWay;
 
 /// Timeout of a write, for clients that don't read.
 const WRITE: Duration = Duration::from_secs(10);
 
-/// Serves the admin listener, for ever.
-pub(super) async fn serve(listener: TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {
+/// Serves the admin listener and, if there is one, the listener for people, for ever.
+pub(super) async fn serve(listener: TcpListener, portal: Option<TcpListener>, admin: Admin, shutdown: watch::Receiver<bool>) {
     let admin = Arc::new(admin);
+    let people = async {
+        if let Some(portal) = portal {
+            accept(portal, &admin, Surface::People, &shutdown).await;
+        }
+    };
+    tokio::join!(accept(listener, &admin, Surface::Whole, &shutdown), people);
+}
+
+async fn accept(listener: TcpListener, admin: &Arc<Admin>, surface: Surface, shutdown: &watch::Receiver<bool>) {
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (admin, shutdown) = (Arc::clone(&admin), shutdown.clone());
-        let place = admin.rooms.wait();
-        tokio::spawn(async move { admin.connection(tcp, place, shutdown).await });
+        let (admin, shutdown) = (Arc::clone(admin), shutdown.clone());
+        let place = admin.rooms(surface).wait();
+        tokio::spawn(async move { admin.connection(tcp, surface, place, shutdown).await });
     }
 }
 
 impl Admin {
     /// Serves a connection to its end. The guard sets deadlines for heads and idle connections.
-    async fn connection(&self, tcp: TcpStream, mut place: Waiting, shutdown: watch::Receiver<bool>) {
+    async fn connection(&self, tcp: TcpStream, surface: Surface, mut place: Waiting, shutdown: watch::Receiver<bool>) {
         let (clock, metrics) = (&self.gateway.clock, &self.gateway.metrics);
         let server = || {
             let server = &self.gateway.runtime.load().config.server;
@@ -58,7 +78,12 @@ impl Admin {
         };
         let (head, _) = server();
         let phase = Phase::new(clock.now() + head);
-        let accepted = Accepted { socket: Socket::Plain(tcp), certificate: None, read: Vec::new() };
+        let socket = tokio::select! {
+            socket = self.secured(tcp, surface, head) => socket,
+            () = place.must_go() => return,
+        };
+        let Some(socket) = socket else { return };
+        let accepted = Accepted { socket, certificate: None, read: Vec::new() };
         let guard = HeadGuard::new(accepted, Arc::clone(&phase), clock.clone(), head, Arc::clone(metrics), false);
         let mut session = ServerSession::new_http1(Box::new(guard));
         loop {
@@ -77,27 +102,27 @@ impl Admin {
             if *shutdown.borrow() || self.gateway.is_closing() {
                 session.set_keepalive(None);
             }
-            let Some(stream) = self.serve(session).await else { return };
-            place = self.rooms.wait();
+            let Some(stream) = self.serve(session, surface).await else { return };
+            place = self.rooms(surface).wait();
             phase.request_ends(clock.now() + server().1);
             session = ServerSession::new_http1(stream);
         }
     }
 
     /// Answers a request. Returns the connection, if it stays open.
-    async fn serve(&self, mut session: ServerSession) -> Option<Stream> {
+    async fn serve(&self, mut session: ServerSession, surface: Surface) -> Option<Stream> {
         let busy = UnderWay::new(&self.busy);
-        let room = self.rooms.enter(self.kind(&session));
+        let room = self.rooms(surface).enter(self.kind(&session));
         let reply = match &room {
-            Some(_) => self.answer(&mut session).await,
+            Some(_) => self.answer(&mut session, surface).await,
             None => problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again").into(),
         };
         let answer = match reply {
             AdminReply::Whole(answer) => answer,
-            AdminReply::Events => {
+            AdminReply::Events(actor) => {
                 // Pages have a bound of their own.
                 drop((busy, room));
-                events::send(self, session).await;
+                events::send(self, session, &actor).await;
                 return None;
             }
         };
@@ -114,9 +139,10 @@ impl Admin {
         let refused = || self.actor(session).is_err();
         match session.req_header().uri.path() {
             "/healthz" | "/readyz" => Whose::Probe,
-            "/" => Whose::Stranger,
+            "/" | surface::PAGE | "/sign-in" | "/sign-in/callback" => Whose::Stranger,
             _ if refused() => Whose::Stranger,
             "/metrics" => Whose::Probe,
+            path if surface::is_own_api(path) => Whose::Member,
             _ => Whose::Operator,
         }
     }

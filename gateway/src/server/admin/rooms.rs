@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Probe,
     /// A request with the token, or one that needs none.
     Operator,
+    /// A person's request about what is theirs.
+    Member,
     /// All others: the page, and refusals.
     Stranger,
 }
@@ -31,7 +33,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Rooms {
     lobby: Arc<Lobby>,
-    answers: [Arc<Semaphore>; 3],
+    answers: [Arc<Semaphore>; 4],
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::me::usage::RecentUsage;
 use super::rooms::Rooms;
 use super::today::Today;
 use crate::gateway::Gateway;
@@ -24,7 +25,12 @@ pub(in crate::server) struct Admin {
     pub(super) busy: Arc<AtomicUsize>,
     /// The number of pages that are kept up to date.
     pub(super) pages: Arc<AtomicUsize>,
-    pub(super) rooms: Rooms,
+    /// Rooms of the admin listener, and of the listener for people: a flood on one takes nothing from the other.
+    pub(super) rooms: [Rooms; 2],
+    /// Held while an owner's key is counted and made.
+    pub(super) making: tokio::sync::Mutex<()>,
+    /// What consumers used, for their owners.
+    pub(super) used: RecentUsage,
     /// The shadow of mirrored traffic, if there is one.
     pub(super) shadow: Option<Arc<Shadow>>,
 }
@@ -33,8 +39,20 @@ impl Admin {
     pub(in crate::server) fn new(gateway: Gateway, control: Control, shadow: Option<Arc<Shadow>>) -> Self {
         let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
         let started = gateway.clock.wall().timestamp_millis();
-        let (today, busy, pages, rooms) = (Today::default(), Arc::default(), Arc::default(), Rooms::new());
-        Admin { gateway, control, node, started, today, busy, pages, rooms, shadow }
+        let (today, busy, pages, rooms) = (Today::default(), Arc::default(), Arc::default(), [Rooms::new(), Rooms::new()]);
+        Admin {
+            gateway,
+            control,
+            node,
+            started,
+            today,
+            busy,
+            pages,
+            rooms,
+            shadow,
+            used: RecentUsage::default(),
+            making: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The number of answers under way.

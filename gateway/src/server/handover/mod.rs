@@ -7,9 +7,9 @@
 //!
 //! ```text
 //! new  Prepared        its config is valid, everything is made, nothing is accepted yet
-//! old  Node, Tallies, Targets, Pins … Go
+//! old  Node, Tallies, Targets, SignIn, Sessions, Pins … Go
 //! new  Ready           it accepts
-//! old  Tallies, Answers …            while its requests are in flight; then it closes the stream
+//! old  Tallies, Sessions, Answers …            while its requests are in flight; then it closes the stream
 //! ```
 
 pub(super) mod predecessor;
@@ -25,6 +25,7 @@ use tracing::warn;
 use crate::balance::quota_pool::QuotaPoolState;
 use crate::balance::target_state::TargetState;
 use crate::objects::ObjectLocation;
+use crate::sign_in::{SessionChanges, SignInHandover};
 
 /// The environment variable that says that standard input is the stream to the old process.
 pub const VARIABLE: &str = "SPILLWAY_HANDOVER";
@@ -66,6 +67,14 @@ enum Message {
     },
     Pins {
         pins: Vec<(String, ObjectLocation)>,
+    },
+    /// What finishes logins that are under way.
+    SignIn {
+        sign_in: SignInHandover,
+    },
+    /// Sessions of persons that have begun and ended.
+    Sessions {
+        sessions: SessionChanges,
     },
     /// Accept connections now.
     Go,

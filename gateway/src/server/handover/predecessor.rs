@@ -1,6 +1,6 @@
 //! The process that hands over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use spillway_plugins::auth::Digest;
 use spillway_plugins::limits::Tally;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -80,13 +81,20 @@ impl Program {
     }
 }
 
+/// What the new process knows already.
+#[derive(Debug, Default)]
+struct Sent {
+    tallies: HashMap<String, Tally>,
+    sessions: HashSet<Digest>,
+}
+
 /// A process that has taken over.
 #[derive(Debug)]
 pub(in crate::server) struct TakenOver {
     stream: UnixStream,
     /// Its process id.
     pub(in crate::server) pid: u32,
-    sent: HashMap<String, Tally>,
+    sent: Sent,
 }
 
 /// Starts the next process and hands over to it. When this returns, the new process accepts connections.
@@ -102,7 +110,7 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
     let failed = |source| HandoverError::Start { program: program.path.display().to_string(), source };
     started.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).map_err(failed)?;
     info!(program = %program.path.display(), "starting a new process that takes over");
-    let (mut sent, mut starting) = (HashMap::new(), Starting(None));
+    let (mut sent, mut starting) = (Sent::default(), Starting(None));
     take_over(&mut stream, gateway, &mut sent, &mut starting.0).await?;
     let pid = starting.0.take().ok_or(HandoverError::Ended)?;
     Ok(TakenOver { stream, pid, sent })
@@ -115,7 +123,7 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
 pub(in crate::server) async fn hand_over_to(stream: StdStream, gateway: &Gateway) -> Result<TakenOver, HandoverError> {
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;
-    let (mut sent, mut pid) = (HashMap::new(), None);
+    let (mut sent, mut pid) = (Sent::default(), None);
     take_over(&mut stream, gateway, &mut sent, &mut pid).await?;
     Ok(TakenOver { stream, pid: pid.ok_or(HandoverError::Ended)?, sent })
 }
@@ -147,12 +155,7 @@ fn start(program: &Program, sockets: Vec<OwnedFd>, stream: OwnedFd) -> io::Resul
 }
 
 /// Follows the new process until it accepts connections; `pid` is set as soon as it is known.
-async fn take_over(
-    stream: &mut UnixStream,
-    gateway: &Gateway,
-    sent: &mut HashMap<String, Tally>,
-    pid: &mut Option<u32>,
-) -> Result<(), HandoverError> {
+async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, pid: &mut Option<u32>) -> Result<(), HandoverError> {
     let prepared = async {
         loop {
             match receive(stream).await {
@@ -183,7 +186,7 @@ async fn take_over(
 }
 
 /// Sends the whole state, and then the request to accept.
-async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut HashMap<String, Tally>) -> io::Result<()> {
+async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
     if let Some(shared) = &gateway.limits.shared {
         send(stream, &Message::Node { name: shared.name() }).await?;
     }
@@ -194,6 +197,8 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut HashM
     let quotas = runtime.targets.quotas().iter().map(|quota| quota.snapshot(now)).collect();
     drop(runtime);
     send(stream, &Message::Targets { targets, quotas }).await?;
+    send(stream, &Message::SignIn { sign_in: gateway.sign_in.hand_over() }).await?;
+    send_sessions(stream, gateway, sent).await?;
     for pins in gateway.objects.all().chunks(PINS) {
         send(stream, &Message::Pins { pins: pins.to_vec() }).await?;
     }
@@ -201,18 +206,25 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut HashM
 }
 
 /// Sends the usage of the scopes that have changed since the last time.
-async fn send_tallies(stream: &mut UnixStream, gateway: &Gateway, sent: &mut HashMap<String, Tally>) -> io::Result<()> {
+async fn send_tallies(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
     let now = gateway.limits.now();
     let mut scopes = Vec::new();
     for scope in gateway.limits.all() {
         let tally = scope.tally(now);
-        let known = sent.get(&scope.name);
+        let known = sent.tallies.get(&scope.name);
         if known.is_none() || known.is_some_and(|known| *known != tally) {
-            sent.insert(scope.name.clone(), tally.clone());
+            sent.tallies.insert(scope.name.clone(), tally.clone());
             scopes.push((scope.name.clone(), tally));
         }
     }
     if scopes.is_empty() { Ok(()) } else { send(stream, &Message::Tallies { second: now.second(), scopes }).await }
+}
+
+/// Sends the sessions that have begun and ended since the last time: somebody may sign out here until the new process
+/// accepts.
+async fn send_sessions(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
+    let sessions = gateway.sign_in.changes(&mut sent.sessions, gateway.clock.now());
+    if sessions.is_empty() { Ok(()) } else { send(stream, &Message::Sessions { sessions }).await }
 }
 
 impl TakenOver {
@@ -227,6 +239,7 @@ impl TakenOver {
 
     async fn send_updates(&mut self, gateway: &Gateway, mut over: watch::Receiver<bool>) -> io::Result<()> {
         let TakenOver { stream, sent, .. } = self;
+        send_sessions(stream, gateway, sent).await?;
         let cache = gateway.runtime.load().cache.clone();
         let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(gateway.clock.wall().timestamp_millis())).collect();
         for (number, (key, entry)) in entries.into_iter().enumerate() {
@@ -242,6 +255,7 @@ impl TakenOver {
         loop {
             let over = tokio::time::timeout(EVERY, over.wait_for(|over| *over)).await.is_ok();
             send_tallies(stream, gateway, sent).await?;
+            send_sessions(stream, gateway, sent).await?;
             if over {
                 return Ok(());
             }

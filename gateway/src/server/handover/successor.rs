@@ -134,6 +134,8 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
                 cache.take_over(key, entry);
             }
         }
+        Message::SignIn { sign_in } => gateway.sign_in.take_over(&sign_in),
+        Message::Sessions { sessions } => gateway.sign_in.sessions.take_over(sessions, gateway.clock.now()),
         Message::Started { .. } | Message::Prepared { .. } | Message::Ready | Message::Failed { .. } | Message::Go | Message::Unknown => {}
     }
     ahead

@@ -72,6 +72,15 @@ impl AccessLog {
         }
     }
 
+    /// Hands over a line that isn't a request's: `json`, or the text for people.
+    pub fn note(&self, json: &str, text: &dyn std::fmt::Display) {
+        let Some(lines) = &self.lines else { return };
+        let line = if self.rules.text { format!("{text}\n") } else { format!("{json}\n") };
+        if !lines.fill(|waiting| waiting.extend_from_slice(line.as_bytes())) {
+            self.dropped.inc();
+        }
+    }
+
     /// Hands over a line, or counts it as lost.
     pub fn write(&self, line: &RequestLine<'_>) {
         let Some(lines) = &self.lines else { return };

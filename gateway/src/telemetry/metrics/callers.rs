@@ -40,11 +40,7 @@ impl CallerFamilies {
 
     /// The counters of the token issuer's keys.
     pub fn issuer(&self) -> IssuerMetrics {
-        IssuerMetrics {
-            fetched: self.key_set_fetches.with_label_values(&["fetched"]),
-            failed: self.key_set_fetches.with_label_values(&["failed"]),
-            at: self.key_set_fetched.clone(),
-        }
+        IssuerMetrics::new(&self.key_set_fetches, self.key_set_fetched.clone())
     }
 }
 
@@ -57,6 +53,11 @@ pub struct IssuerMetrics {
 }
 
 impl IssuerMetrics {
+    /// Of these families.
+    pub(super) fn new(fetches: &IntCounterVec, at: IntGauge) -> Self {
+        IssuerMetrics { fetched: fetches.with_label_values(&["fetched"]), failed: fetches.with_label_values(&["failed"]), at }
+    }
+
     /// The keys were fetched at `now`, in seconds since 1970.
     pub fn fetched(&self, now: i64) {
         self.fetched.inc();

@@ -6,6 +6,7 @@ mod callers;
 mod consumers;
 mod guard;
 mod identities;
+mod issued_keys;
 mod ledger;
 mod lifecycle;
 mod limits;
@@ -17,6 +18,7 @@ mod provisioned;
 mod registration;
 mod requests;
 mod shadow;
+mod sign_in;
 mod system;
 mod traces;
 
@@ -37,6 +39,7 @@ pub use callers::{CallerFamilies, IssuerMetrics};
 pub use consumers::{CONSUMERS, ConsumerFamilies, ConsumerMetrics};
 pub use guard::GuardMetrics;
 pub use identities::{IdentityFamilies, TokenMetrics};
+pub use issued_keys::{AuditMetrics, IssuedKeyMetrics};
 pub use ledger::{LedgerMetrics, ShipMetrics};
 pub use lifecycle::{ConfigMetrics, UpgradeMetrics};
 pub use limits::LimitFamilies;
@@ -45,6 +48,7 @@ pub use members::{MemberFamilies, MemberMetrics, MemberTotals};
 pub use prompt_log::PromptLogMetrics;
 pub use requests::{RequestFamilies, RequestMetrics};
 pub use shadow::{Mirrored, ShadowMetrics};
+pub use sign_in::SignInMetrics;
 pub use traces::TraceMetrics;
 
 /// All metrics of the process.
@@ -64,8 +68,14 @@ pub struct Metrics {
     pub limits: LimitFamilies,
     /// Who calls.
     pub callers: CallerFamilies,
+    /// Sign-in of persons.
+    pub sign_in: SignInMetrics,
     /// Connections of callers.
     pub listeners: ListenerFamilies,
+    /// Keys that were issued at run time.
+    pub issued_keys: IssuedKeyMetrics,
+    /// The audit log.
+    pub audit: AuditMetrics,
     /// The gateway's own identities.
     pub identities: IdentityFamilies,
     /// The config.
@@ -118,7 +128,10 @@ impl Metrics {
             consumers: ConsumerFamilies::new(&to)?,
             limits: LimitFamilies::new(&to)?,
             callers: CallerFamilies::new(&to)?,
+            sign_in: SignInMetrics::new(&to)?,
             listeners: ListenerFamilies::new(&to)?,
+            issued_keys: IssuedKeyMetrics::new(&to)?,
+            audit: AuditMetrics::new(&to)?,
             identities: IdentityFamilies::new(&to)?,
             config: ConfigMetrics::new(&to)?,
             upgrades: UpgradeMetrics::new(&to)?,

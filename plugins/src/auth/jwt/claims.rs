@@ -48,11 +48,27 @@ impl Claims {
 
     /// Application roles (`roles`).
     pub fn roles(&self) -> Vec<&str> {
-        match self.0.get("roles") {
+        self.texts("roles")
+    }
+
+    /// A claim that is a list of texts, such as `groups`, or one text, such as `aud` may be.
+    pub fn texts(&self, name: &str) -> Vec<&str> {
+        match self.0.get(name) {
             Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
             Some(Value::String(one)) => vec![one],
             _ => Vec::new(),
         }
+    }
+
+    /// Whether a claim is `true`.
+    pub fn is_true(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| *value == Value::Bool(true))
+    }
+
+    /// Whether the issuer left out a claim because its list is too long (OpenID Connect Core 1.0, 5.6.2: the claim's
+    /// source is named instead). Entra does so with the groups of somebody who is in more than 200.
+    pub fn is_elsewhere(&self, name: &str) -> bool {
+        self.0.get("_claim_names").is_some_and(|names| names.get(name).is_some())
     }
 
     /// Delegated scopes (`scp`, or `scope` with other issuers).

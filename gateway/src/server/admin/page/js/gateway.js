@@ -1,13 +1,16 @@
-// Requests to the gateway: the admin token, plain requests, and the stream of events.
+// Requests to the gateway: who sends them, plain requests, and the stream of events.
 
 const TOKEN = 'spillway-admin-token';
 const SILENCE_MS = 10_000;
 const LONGEST_WAIT_MS = 15_000;
 
-class Refused extends Error {}
+// Somebody who is known may not do this.
+class Denied extends Error {}
 
 const gateway = {
   token: sessionStorage.getItem(TOKEN),
+  // Who sends requests, as the gateway sees it; null until it has answered.
+  who: null,
 
   remember(token) {
     this.token = token;
@@ -25,6 +28,7 @@ const gateway = {
     if (this.token) headers.authorization = `Bearer ${this.token}`;
     const response = await reached(fetch(path, { ...options, headers, cache: 'no-store', credentials: 'same-origin' }));
     if (response.status === 401) throw new Refused(await messageOf(response));
+    if (response.status === 403) throw new Denied(await messageOf(response));
     if (!response.ok) throw new Error(await messageOf(response));
     return response;
   },
@@ -34,8 +38,15 @@ const gateway = {
     return response.json();
   },
 
+  // Asks who sends requests; this also says that somebody is there.
+  async identify() {
+    this.who = await (await this.fetch('api/session')).json();
+  },
+
   async change(path) {
-    const response = await this.fetch(path, { method: 'POST', headers: { 'x-spillway-admin': '1' } });
+    const headers = { 'x-spillway-admin': '1' };
+    if (this.who?.csrf) headers['x-spillway-csrf'] = this.who.csrf;
+    const response = await this.fetch(path, { method: 'POST', headers });
     const text = await response.text();
     try {
       return JSON.parse(text);
@@ -44,24 +55,6 @@ const gateway = {
     }
   },
 };
-
-async function messageOf(response) {
-  const text = await response.text().catch(() => '');
-  try {
-    return JSON.parse(text).error.message;
-  } catch {
-    return `The gateway answered ${response.status}${text && text.length < 300 ? `: ${text.trim()}` : ''}`;
-  }
-}
-
-// Browsers' own messages for a failed connection differ and explain little.
-async function reached(promise) {
-  try {
-    return await promise;
-  } catch (error) {
-    throw new Error(error.name === 'AbortError' ? 'The gateway has gone silent.' : "The gateway can't be reached.");
-  }
-}
 
 // Events as they arrive; comment lines keep the stream alive and are dropped.
 async function* events(body, alive) {
@@ -128,6 +121,10 @@ class Feed {
           this.#on.refused();
           return;
         }
+        if (error instanceof Denied) {
+          this.#on.denied(error.message);
+          return;
+        }
         const pause = Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures) * (0.75 + Math.random() / 2);
         this.#on.lost(error.message, Date.now() + pause);
         await this.#pause(pause);
@@ -145,6 +142,9 @@ class Feed {
     };
     alive();
     try {
+      // Again for each stream: meanwhile somebody else may have signed in.
+      await gateway.identify();
+      this.#on.identified();
       const response = await gateway.fetch('api/events', { signal: abort.signal, headers: { accept: 'text/event-stream' } });
       for await (const event of events(response.body, alive)) {
         if (event.name === 'status') tell(JSON.parse(event.data));

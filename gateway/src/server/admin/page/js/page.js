@@ -6,6 +6,7 @@ const link = { word: 'connecting', arrived: null, problem: null, retryAt: null }
 
 const page = {
   latest: null,
+  refusedText: 'You are no longer signed in.',
 
   status(status) {
     Object.assign(link, { word: 'live', arrived: Date.now(), problem: null, retryAt: null });
@@ -18,7 +19,6 @@ const page = {
     if (!this.latest) return;
     show(byId('lock'), false);
     show(byId('content'), true);
-    show(byId('forget'), gateway.token !== null);
     const { status } = this.latest;
     showHeader(this.latest);
     showFlow(this.latest);
@@ -47,28 +47,41 @@ const page = {
     showLink();
   },
 
-  // Without a valid token nothing that was shown before may stay.
-  refused() {
+  identified() {
+    showWho();
+  },
+
+  // Nothing that was shown before may stay for somebody who isn't known.
+  async refused() {
     feed.stop();
-    const wrong = gateway.token !== null;
+    const before = { token: gateway.token !== null, person: gateway.who?.actor === 'person' };
     gateway.forget();
-    this.lock(wrong ? 'The gateway refused this token.' : '');
+    // How to sign in. Without an answer the page asks for the token.
+    await gateway.identify().catch(() => { gateway.who = null; });
+    if (before.token) this.lock('The gateway refused this token.');
+    else this.lock(before.person ? 'Your session has ended. Sign in again.' : '');
+  },
+
+  // Somebody who is known may not see this page.
+  denied(message) {
+    feed.stop();
+    this.lock(`${message.charAt(0).toUpperCase()}${message.slice(1)}.`);
   },
 
   lock(problem) {
     this.latest = null;
-    Object.assign(link, { word: 'needs the admin token', arrived: null, problem: null, retryAt: null });
+    const words = gateway.who?.role ? 'not allowed' : gateway.who?.sign_in ? 'not signed in' : 'needs the admin token';
+    Object.assign(link, { word: words, arrived: null, problem: null, retryAt: null });
     show(byId('content'), false);
-    show(byId('forget'), false);
-    show(byId('lock'), true);
-    say(byId('lock-problem'), problem);
+    showLock(problem);
+    showWho();
     say(byId('node'), NONE);
     say(byId('version'), '');
     showState(byId('state'), 'out');
     say(byId('state-word'), 'no data yet');
     document.title = 'Spillway';
     showLink();
-    byId('token').focus();
+    focusLock();
   },
 };
 
@@ -91,24 +104,6 @@ function showLink() {
   else if (link.problem !== null) say(byId('stale-text'), `${link.problem}${link.arrived ? '' : ' There is nothing to show yet.'}`);
 }
 
-byId('lock').addEventListener('submit', (event) => {
-  event.preventDefault();
-  const token = byId('token').value.trim();
-  byId('token').value = '';
-  if (!/^[\x21-\x7e]+$/.test(token)) {
-    say(byId('lock-problem'), 'A token has only printable ASCII characters, without spaces.');
-    return;
-  }
-  say(byId('lock-problem'), '');
-  gateway.remember(token);
-  feed.start();
-});
-byId('forget').addEventListener('click', () => {
-  feed.stop();
-  gateway.forget();
-  // Reloaded, so that nothing that was shown stays in the page.
-  location.reload();
-});
 byId('retry').addEventListener('click', () => feed.retryNow());
 addEventListener('online', () => feed.retryNow());
 document.addEventListener('visibilitychange', () => {

@@ -21,7 +21,7 @@ function makePool(pool) {
   const view = { name: el('h3'), about: el('p', { 'class': 'quiet' }) };
   view.table = el('table', { role: 'table', 'class': 'members' },
     el('caption', { 'class': 'unseen' }, `Members of pool ${pool.name}`),
-    el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, ...COLUMNS.map((name) => el('th', { role: 'columnheader', scope: 'col' }, name)))));
+    el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, ...COLUMNS.map((name) => el('th', { role: 'columnheader', scope: 'col', 'class': name === 'Actions' && 'act' }, name)))));
   view.region = el('div', { 'class': 'scroll', role: 'group', 'aria-label': `Members of pool ${pool.name}` }, view.table);
   view.node = el('article', { 'class': 'pool' }, el('header', {}, view.name, view.about), view.region);
   view.bodies = new Map();
@@ -122,7 +122,7 @@ function makeMember() {
     el('th', { role: 'rowheader', scope: 'row' }, view.backend, view.deployment, view.place),
     el('td', { role: 'cell', 'class': 'status', 'data-label': 'State' }, el('span', { 'class': 'line' }, view.state, view.until), view.why),
     rate, flight, first, el('td', { role: 'cell', 'data-label': 'Headroom', 'class': 'number' }, view.left, view.gauge), served, throttled, failed,
-    el('td', { role: 'cell', 'class': 'actions', 'data-label': 'Actions' }, view.toggle, view.reset));
+    el('td', { role: 'cell', 'class': 'actions act', 'data-label': 'Actions' }, view.toggle, view.reset));
   view.toggle.addEventListener('click', () => (view.member.state === 'drained' ? askUndrain(view.member) : askDrain(view.member, poolModel)));
   view.reset.addEventListener('click', () => askReset(view.member));
   return view;

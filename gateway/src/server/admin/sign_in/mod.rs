@@ -1,0 +1,124 @@
+//! Sign-in on the admin listener: the redirect to the issuer, the way back, sign-out, and who is signed in.
+
+pub(super) mod cookies;
+mod failure;
+mod record;
+mod who;
+
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora::protocols::http::ServerSession;
+use serde_json::json;
+
+use super::actor::Actor;
+use super::answer::{Answer, answer, json_answer, problem};
+use super::state::Admin;
+use super::surface::Surface;
+use crate::sign_in::{ReturnTo, SignIn, SignInError};
+
+/// What is told where sign-in is not configured.
+const MISSING: &str = "there is no sign-in here: set [server.sign_in]";
+
+impl Admin {
+    /// The answer of one of the paths with which persons sign in and out; `None` for other paths. They need nobody who is
+    /// known already.
+    pub(super) async fn sign_in_answer(
+        &self,
+        session: &ServerSession,
+        surface: Surface,
+        parameter: impl Fn(&str) -> Option<String>,
+    ) -> Option<Answer> {
+        let head = session.req_header();
+        let path = head.uri.path();
+        if !matches!(path, "/sign-in" | "/sign-in/callback" | "/sign-out" | "/api/session") {
+            return None;
+        }
+        let method = if path == "/sign-out" { Method::POST } else { Method::GET };
+        if head.method != method {
+            return Some(problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes only {method}")));
+        }
+        if path == "/api/session" {
+            return Some(self.who(session));
+        }
+        let Some(sign_in) = self.gateway.runtime.load().sign_in.clone() else {
+            return Some(problem(StatusCode::NOT_FOUND, MISSING));
+        };
+        Some(match path {
+            "/sign-in" => self.begin(session, &sign_in, surface, parameter("return_to").as_deref()).await,
+            "/sign-in/callback" => self.come_back(session, &sign_in, surface).await,
+            _ => self.sign_out(session, parameter("all").is_some_and(|all| all == "true")).await,
+        })
+    }
+
+    /// Sends the browser to the issuer.
+    async fn begin(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, return_to: Option<&str>) -> Answer {
+        // An address from outside is never followed: a page that is not on the list is the listener's first one.
+        let return_to = return_to.and_then(ReturnTo::from_path).unwrap_or_else(|| surface.first_page());
+        let now = self.gateway.clock.wall().timestamp();
+        match sign_in.begin(&self.gateway.sign_in, &self.base_url(sign_in, surface), return_to, now) {
+            Ok(started) => redirect(&started.location, cookies::set_login(&started.cookie).into_iter()),
+            Err(error) => self.failed(session, sign_in, surface, &error).await,
+        }
+    }
+
+    /// The browser comes back from the issuer.
+    async fn come_back(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface) -> Answer {
+        let head = session.req_header();
+        let query = head.uri.query().unwrap_or("");
+        match sign_in.finish(&self.gateway.sign_in, query, cookies::login(head), &self.gateway.clock).await {
+            Ok(finished) => {
+                // A session that this browser had before ends: nothing of it may go on under another name.
+                if let Some(before) = cookies::session(head) {
+                    self.gateway.sign_in.sessions.end_token(before);
+                }
+                self.gateway.metrics.sign_in.count("ok");
+                self.record_session(session, "session.begin", &finished.person, finished.role).await;
+                redirect(&finished.location, cookies::set_session(&finished.token).into_iter().chain([cookies::delete_login()]))
+            }
+            Err(error) => self.failed(session, sign_in, surface, &error).await,
+        }
+    }
+
+    /// Counts a failure, records it, and explains it.
+    async fn failed(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, error: &SignInError) -> Answer {
+        self.gateway.metrics.sign_in.count(error.label());
+        self.record_failure(session, error).await;
+        let mut page = failure::page(error, &self.base_url(sign_in, surface), surface.first_page());
+        // A login that can still be finished stays.
+        if !matches!(error, SignInError::State | SignInError::NoLogin | SignInError::Busy | SignInError::NotReady) {
+            page.headers_mut().append(header::SET_COOKIE, cookies::delete_login());
+        }
+        page
+    }
+
+    /// Ends the session, or all sessions of its person.
+    async fn sign_out(&self, session: &ServerSession, all: bool) -> Answer {
+        let signed_in = match self.actor(session) {
+            Ok(Actor::Person(signed_in)) => signed_in,
+            Ok(_) => return problem(StatusCode::BAD_REQUEST, "nobody is signed in: the admin token has no session"),
+            Err(refusal) => return refusal,
+        };
+        let (sessions, person) = (&self.gateway.sign_in.sessions, &signed_in.session.person);
+        let ended = if all { sessions.end_all(Some(&person.subject)) } else { usize::from(sessions.end(&signed_in.session.id)) };
+        self.record_session(session, "session.end", person, signed_in.role).await;
+        let mut answer = json_answer(StatusCode::OK, &json!({ "result": "signed out", "sessions": ended }));
+        answer.headers_mut().append(header::SET_COOKIE, cookies::delete_session());
+        // What a page of this listener has stored goes, too.
+        answer.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\", \"storage\""));
+        answer
+    }
+}
+
+/// A redirect that sets cookies.
+fn redirect(location: &str, cookies: impl Iterator<Item = HeaderValue>) -> Answer {
+    let mut answer = answer(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Vec::new());
+    let headers = answer.headers_mut();
+    match HeaderValue::from_str(location) {
+        Ok(location) => headers.insert(header::LOCATION, location),
+        Err(_) => return problem(StatusCode::BAD_GATEWAY, "the issuer's metadata has an address that is none"),
+    };
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    for cookie in cookies {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    answer
+}

@@ -1,0 +1,145 @@
+//! This application at its issuer, as one config describes it.
+
+use std::sync::Arc;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::answer::Answer;
+use super::error::SignInError;
+use super::exchange::exchange;
+use super::identity;
+use super::login::{Login, ReturnTo};
+use super::person::Person;
+use super::secret_text::equal;
+use super::sessions::{Found, Limits, SessionSummary};
+use super::state::SignInState;
+use crate::callers::issuer::Issuer;
+use crate::clock::{Clock, Tick};
+use crate::config::{Role, SignInRules};
+use crate::telemetry::metrics::IssuerMetrics;
+
+/// Sign-in, as one config describes it.
+#[derive(Debug)]
+pub struct SignIn {
+    /// Its rules.
+    pub rules: SignInRules,
+    /// The issuer.
+    pub issuer: Arc<Issuer>,
+    /// The issuer and the application: sessions and logins of others are not accepted.
+    realm: String,
+}
+
+/// A login that has begun.
+pub struct Started {
+    /// Where the browser goes.
+    pub location: String,
+    /// The sealed login, for a cookie.
+    pub cookie: String,
+}
+
+/// A login that has ended well.
+pub struct Finished {
+    /// The token of the session, for a cookie.
+    pub token: String,
+    /// Who has signed in.
+    pub person: Person,
+    /// The role that the config gives to it.
+    pub role: Role,
+    /// Where the browser goes: a page below the external base address.
+    pub location: String,
+}
+
+impl SignIn {
+    /// With these rules; what is known of the same issuer in `before` is kept.
+    pub fn new(rules: SignInRules, metrics: IssuerMetrics, before: Option<&SignIn>) -> Self {
+        crate::http_client::install_crypto();
+        let known = before.map(|before| &before.issuer);
+        let issuer = match known.filter(|issuer| issuer.config == rules.issuer) {
+            Some(same) => Arc::clone(same),
+            None => Arc::new(Issuer::new(rules.issuer.clone(), metrics, known.map(|known| &**known))),
+        };
+        let realm = format!("{} {}", rules.issuer.name, rules.client_id);
+        SignIn { rules, issuer, realm }
+    }
+
+    /// Begins a login on the listener with this external base address, at `now` (seconds since 1970).
+    ///
+    /// # Errors
+    /// [`SignInError::NotReady`], [`SignInError::Random`]
+    pub fn begin(&self, state: &SignInState, base: &str, return_to: ReturnTo, now: i64) -> Result<Started, SignInError> {
+        let endpoints = self.issuer.endpoints().filter(|_| self.issuer.is_ready()).ok_or(SignInError::NotReady)?;
+        let login = Login::begin(&self.realm, base, return_to, now, state.rng()).map_err(|_| SignInError::Random)?;
+        let cookie = state.key().seal(&login, state.rng()).map_err(|_| SignInError::Random)?;
+        let (redirect_uri, challenge) = (SignInRules::redirect_uri(base), login.challenge());
+        let parameters = [
+            ("response_type", "code"),
+            ("client_id", &self.rules.client_id),
+            ("redirect_uri", &redirect_uri),
+            ("scope", &self.rules.scopes),
+            ("state", &login.state),
+            ("nonce", &login.nonce),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        let parameters: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
+        let separator = if endpoints.authorization.contains('?') { '&' } else { '?' };
+        Ok(Started { location: format!("{}{separator}{}", endpoints.authorization, parameters.join("&")), cookie })
+    }
+
+    /// Finishes the login that is sealed in `cookie` with the issuer's answer, the query of the redirect back.
+    ///
+    /// # Errors
+    /// [`SignInError`]; then there is no session.
+    pub async fn finish(&self, state: &SignInState, query: &str, cookie: Option<&str>, clock: &Clock) -> Result<Finished, SignInError> {
+        let now = clock.wall().timestamp();
+        let login = cookie.and_then(|cookie| state.key().open(cookie, now)).filter(|login| login.realm == self.realm);
+        let login = login.ok_or(SignInError::NoLogin)?;
+        let answer = Answer::parse(query)?;
+        if !answer.state.as_deref().is_some_and(|given| equal(given, &login.state)) {
+            return Err(SignInError::State);
+        }
+        let endpoints = self.issuer.endpoints().ok_or(SignInError::NotReady)?;
+        match &answer.issuer {
+            Some(issuer) if *issuer != self.rules.issuer.name => return Err(SignInError::Issuer),
+            None if endpoints.names_issuer => return Err(SignInError::Issuer),
+            _ => {}
+        }
+        let room = state.exchange(clock.now())?;
+        state.finish(&login.state)?;
+        if let Some(error) = answer.error {
+            return Err(SignInError::Refused(error));
+        }
+        let code = answer.code.filter(|code| !code.is_empty()).ok_or(SignInError::Answer("it has no code"))?;
+        let token = exchange(&self.rules, &endpoints, &code, &login, clock).await?;
+        let claims = identity::verified(token.expose(), &self.issuer, &self.rules.client_id, &login.nonce, clock).await?;
+        drop(room);
+        let (person, role) = identity::person(&claims, &self.rules)?;
+        let begun = state.sessions.begin(person.clone(), &self.realm, self.limits(), clock.now(), state.rng());
+        let token = begun.map_err(|_| SignInError::Random)?;
+        Ok(Finished { token, person, role, location: format!("{}{}", login.base, login.return_to.path()) })
+    }
+
+    /// The session with this token, and the role that the person has by now; `None` if it has ended. If `uses`, its idle
+    /// time begins again.
+    pub fn session(&self, state: &SignInState, token: &str, now: Tick, uses: bool) -> Option<(Found, Role)> {
+        let found = state.sessions.find(token, &self.realm, self.limits(), now, uses)?;
+        let role = self.rules.role_of(&found.person.roles, &found.person.groups)?;
+        Some((found, role))
+    }
+
+    /// Whether a session is still live, and its person may still do what `role` may. This doesn't use it.
+    pub fn is_live(&self, state: &SignInState, found: &Found, role: Role, now: Tick) -> bool {
+        state.sessions.is_live(&found.id, &self.realm, self.limits(), now)
+            && self.rules.role_of(&found.person.roles, &found.person.groups) >= Some(role)
+    }
+
+    /// The live sessions, the latest first.
+    pub fn sessions(&self, state: &SignInState, now: Tick) -> Vec<SessionSummary> {
+        state.sessions.list(&self.realm, self.limits(), now)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { session: self.rules.session, idle: self.rules.idle }
+    }
+}

@@ -1,0 +1,8 @@
+//! Persons sign in on the admin listener: the good way, and every answer that must not let anybody in.
+
+pub mod browser;
+mod callback;
+mod canary;
+mod rights;
+mod session;
+mod token;
