@@ -157,6 +157,7 @@ impl Gateway {
         self.estimator.flush(limit).await;
         if let Some(ledger) = &self.ledger {
             ledger.flush(limit).await;
+            ledger.ship_now(limit).await;
         }
         let runtime = self.runtime.load_full();
         runtime.access_log.flush(limit).await;

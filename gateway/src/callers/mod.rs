@@ -49,7 +49,7 @@ impl Callers {
     /// The callers of a config, and the keys that were issued for them; the state of those in `before` is kept.
     pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics, issued: &Arc<LiveKeys>, before: Option<&Callers>) -> Self {
         let Auth { required, pepper, tokens } = config.plugins.auth.clone();
-        let groups = Groups::new(config, limits);
+        let groups = Arc::new(Groups::new(config, limits));
         let live = |(index, consumer): (usize, &crate::config::Consumer)| {
             Arc::new(LiveConsumer::new(consumer.clone(), Account::new(consumer, Some(index), &groups, limits)))
         };
@@ -65,7 +65,7 @@ impl Callers {
         before.into_iter().for_each(|before| keys.remember(&before.keys));
         metrics.callers.expose_failures(Denied::labels());
         let before = before.and_then(|before| before.tokens.as_ref());
-        let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, Arc::clone(limits), metrics, before));
+        let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, groups, Arc::clone(limits), metrics, before));
         let by_name = consumers.iter().enumerate().map(|(index, consumer)| (Arc::clone(&consumer.name), index)).collect();
         Callers { required, consumers, keys, issued: Arc::clone(issued), by_name, tokens, nameless: Arc::default(), certificates }
     }

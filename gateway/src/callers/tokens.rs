@@ -44,6 +44,8 @@ pub struct Tokens {
     unlisted: Option<Unlisted>,
     /// The limits that consumers which are not listed get.
     limits: Arc<Limits>,
+    /// The groups that they may be in.
+    groups: Arc<Groups>,
     /// Consumers that are not listed, but sent a valid token.
     arrived: Mutex<HashMap<String, Arc<LiveConsumer>>>,
     checked: Cache<Digest, Checked>,
@@ -54,6 +56,7 @@ impl Tokens {
     pub fn new(
         rules: TokenRules,
         consumers: &[Arc<LiveConsumer>],
+        groups: Arc<Groups>,
         limits: Arc<Limits>,
         metrics: &Metrics,
         before: Option<&Tokens>,
@@ -74,6 +77,7 @@ impl Tokens {
             unlisted: rules.unlisted.clone(),
             issuer,
             limits,
+            groups,
             arrived: Mutex::default(),
             checked: Cache::new(REMEMBERED),
         };
@@ -137,14 +141,14 @@ impl Tokens {
             deadline: None,
             owners: Vec::new(),
             issued_keys: IssuedKeyRules::default(),
-            group: None,
+            group: unlisted.group,
             limits: unlisted.limits.clone(),
             cache: Some(CacheNamespace::Own),
             guard: true,
             prompt_log: ConsumerLog::default(),
             transform: Transforms::default(),
         };
-        let account = Account::new(&config, None, &Groups::default(), &self.limits);
+        let account = Account::new(&config, None, &self.groups, &self.limits);
         let consumer = Arc::new(LiveConsumer::new(config, account));
         arrived.insert(claim.to_owned(), Arc::clone(&consumer));
         Ok(consumer)

@@ -68,7 +68,10 @@ fn explain(request: &Value) -> String {
         (Some("hit" | "semantic"), _) => "answered from the cache".to_owned(),
         (_, Some("ok")) => "answered".to_owned(),
         (_, Some("last_resort")) => "answered by the pool's last resort".to_owned(),
-        (_, Some("refused")) => format!("refused by the gateway: {}", text(request, "code")),
+        (_, Some("refused")) => {
+            let limit = request["limit"].as_str().map_or(String::new(), |limit| format!(", by {limit}"));
+            format!("refused by the gateway: {}{limit}", text(request, "code"))
+        }
         (_, Some("cut")) => "cut off in the middle of its answer".to_owned(),
         _ => "the caller left".to_owned(),
     };

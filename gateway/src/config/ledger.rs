@@ -30,4 +30,28 @@ pub struct LedgerRules {
     pub may_grow: bool,
     /// Requests and attempts that were refused or failed without cost are recorded, too.
     pub refusals: bool,
+    /// Hourly sums are shipped.
+    pub ship: Option<ShipRules>,
+}
+
+/// How a node ships its hourly sums to a place that all nodes share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipRules {
+    /// The place.
+    pub to: ShipTo,
+    /// Single attempts are shipped, too.
+    pub rows: bool,
+    /// How often changed hours are shipped.
+    pub every: Duration,
+    /// How long shipped files of this node are kept.
+    pub retention: Duration,
+}
+
+/// The place that all nodes share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShipTo {
+    /// A folder.
+    Folder(PathBuf),
+    /// The server of `[redis]`.
+    Redis,
 }

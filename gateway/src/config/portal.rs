@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, lineage};
 
 /// The page `/me` for people who sign in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,9 +67,9 @@ impl PersonNames<'_> {
 }
 
 impl Config {
-    /// Whether a person owns the group with this index, and so all of its consumers.
+    /// Whether a person owns the group with this index, itself or one above it, and so all of its consumers.
     pub fn owns_group(&self, person: &PersonNames<'_>, group: usize) -> bool {
-        self.groups.get(group).is_some_and(|group| person.is_among(&group.owners))
+        lineage(&self.groups, Some(group)).any(|(_, group)| person.is_among(&group.owners))
     }
 
     /// Whether a person owns the consumer with this index, itself or through its group.

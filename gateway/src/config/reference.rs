@@ -25,7 +25,11 @@ statuses are numbers or ranges such as `\"500-599\"`. A secret is `{ env = \"NAM
 
 fn resolve<'s>(root: &'s Value, schema: &'s Value) -> (&'s Value, bool) {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
-        return (&root["$defs"][name], false);
+        let named = &root["$defs"][name];
+        // A table in several forms, such as one of them or a list: its keys are what a reader looks for.
+        let forms = named["anyOf"].as_array().into_iter().flatten();
+        let table = forms.map(|form| resolve(root, form).0).find(|form| form["properties"].is_object());
+        return (table.unwrap_or(named), false);
     }
     if schema["type"] == "array" {
         return (resolve(root, &schema["items"]).0, true);

@@ -32,7 +32,7 @@ pub(super) struct Known<'r> {
     pub(super) models: Vec<&'r str>,
     pools: Vec<&'r str>,
     locations: Vec<&'r str>,
-    pub(super) groups: Vec<&'r str>,
+    groups: Vec<&'r str>,
 }
 
 impl<'r> Known<'r> {
@@ -43,6 +43,16 @@ impl<'r> Known<'r> {
             pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
             locations: backends.iter().filter_map(|backend| backend.location.as_deref()).collect(),
         }
+    }
+
+    /// The index of a group.
+    pub(super) fn group(&self, name: Option<&String>, key: &str, check: &mut Checker<'_>) -> Option<usize> {
+        let name = name?;
+        let found = self.groups.iter().position(|group| group == name);
+        if found.is_none() {
+            check.unknown(key, "group", name, self.groups.iter().copied());
+        }
+        found
     }
 }
 

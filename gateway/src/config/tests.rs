@@ -238,7 +238,109 @@ fn a_mirror_that_other_machines_reach_is_a_warning() {
     assert!(sized("32MiB").is_ok() && sized("33MiB").unwrap_err().iter().any(|problem| problem.contains("at most 32MiB")));
 }
 
-/// A config with this `[server.sign_in]`, whose first line is line 14.
+/// What is wrong with these groups and consumers, without the place.
+fn of_tree(text: &str) -> Vec<String> {
+    match parse(&minimal(text)) {
+        Ok(config) => config.warnings.iter().map(|warning| format!("{warning}")).filter(|text| text.contains("groups[")).collect(),
+        Err(problems) => problems,
+    }
+}
+
+#[test]
+fn a_tree_of_groups_is_read_with_periods_zones_and_guarantees() {
+    let text = r#"
+[[groups]]
+name = "acme"
+limits = { tokens_per_minute = 1000, token_quota = [{ tokens = 500, period = "day", time_zone = "europe/berlin" }, { tokens = 9000, period = "month" }], budget = { usd = 10.0, period = "minute" } }
+[[groups]]
+name = "search"
+parent = "acme"
+guaranteed = "20%"
+borrow = false
+limits = { request_quota = { requests = 7, period = "week" } }
+[[groups]]
+name = "web"
+parent = "search"
+[[consumers]]
+name = "c"
+group = "web"
+[[consumers]]
+name = "d"
+group = "acme"
+guaranteed = { tokens_per_minute = 800, token_quota = { tokens = 7200, period = "month" } }
+"#;
+    let config = parse(&(minimal(text) + "[prices]\nunknown = \"free\"\n")).unwrap();
+    let [acme, search, web] = &config.groups[..] else { panic!() };
+    let windows: Vec<String> = acme.rules.windows.iter().map(|window| format!("{} {}", window.limit, window.calendar)).collect();
+    let dollar = spillway_plugins::prices::Money::USD.0;
+    assert_eq!(windows, ["500 day (Europe/Berlin)", "9000 month", &format!("{} minute", 10 * dollar)]);
+    let shown: Vec<_> = acme.rules.guaranteed.iter().map(|one| (one.child.as_str(), one.amounts.as_slice())).collect();
+    assert_eq!(shown[0], ("group 'search'", [200, 100, 1800, 2 * dollar].as_slice()));
+    assert_eq!(shown[1], ("consumer 'd'", [800, 0, 7200, 0].as_slice()));
+    assert_eq!((search.rules.tokens_per_minute, search.rules.windows.len()), (Some(200), 4), "it may not borrow");
+    let path: Vec<&str> = lineage(&config.groups, config.consumers[0].group).map(|(_, group)| &*group.name).collect();
+    assert_eq!((path, web.rules.is_empty()), (vec!["web", "search", "acme"], true));
+}
+
+#[test]
+fn a_tree_that_cannot_work_is_refused_at_its_line() {
+    let org = "[[groups]]\nname = \"org\"\nlimits = { tokens_per_minute = 100 }\n";
+    let child = |name: &str, more: &str| format!("[[groups]]\nname = \"{name}\"\nparent = \"org\"\n{more}\n");
+    let deep: String = (0..6).map(|at| format!("[[groups]]\nname = \"g{at}\"\nparent = \"g{}\"\n", at + 1)).collect();
+    let cases: Vec<(String, &str)> = vec![
+        (org.to_owned() + "[[groups]]\nname = \"a\"\nparent = \"orf\"\n", "t.toml:18:1: groups[1].parent: unknown group 'orf'; did you mean 'org'?"),
+        (
+            "[[groups]]\nname = \"a\"\nparent = \"b\"\n[[groups]]\nname = \"b\"\nparent = \"a\"\n".into(),
+            "t.toml:15:1: groups[0].parent: goes in a circle: 'a' in 'b' in 'a'; one of these groups must have no parent, or another one",
+        ),
+        (deep.replace("parent = \"g6\"\n", ""), "groups[0].parent: is too deep: with a consumer, 'g0' in 'g1' in 'g2' in 'g3' in 'g4' in 'g5' would be 7 nodes"),
+        (
+            org.to_owned() + &child("a", "guaranteed = \"60%\"") + &child("b", "guaranteed = { tokens_per_minute = 41 }"),
+            "t.toml:23:1: groups[2].guaranteed: group 'org' has 100 tokens_per_minute, and with this one it guarantees 101",
+        ),
+        (org.to_owned() + &child("a", "guaranteed = { budget = { usd = 1.0, period = \"day\" } }"), "groups[1].guaranteed.budget: group 'org' has no budget per day of which"),
+        (org.to_owned() + &child("a", "guaranteed = \"lots\""), "'lots' is no percentage; write one from more than 0 to 100, such as \"20%\", or a table"),
+        (org.to_owned() + &child("a", "guaranteed = \"0.5%\""), "is less than one of the 100 tokens_per_minute of group 'org'"),
+        (org.to_owned() + &child("a", "guaranteed = 3"), "expected a percentage such as \"20%\", or a table with amounts"),
+        (org.to_owned() + &child("a", "borrow = false"), "groups[1].borrow: has an effect only with 'guaranteed'"),
+        ("[[groups]]\nname = \"a\"\nguaranteed = \"5%\"\n".into(), "groups[0].guaranteed: is a part of the limits of its parent, and it has none"),
+        ("[[groups]]\nname = \"a\"\n[[consumers]]\nname = \"c\"\ngroup = \"a\"\nguaranteed = \"5%\"\n".into(), "is a part of the limits of group 'a', which has none"),
+        (
+            "[[groups]]\nname = \"a\"\nlimits = { token_quota = { tokens = 1, period = \"day\", time_zone = \"Europe/Berlim\" } }\n".into(),
+            "token_quota.time_zone: unknown time zone (of the IANA database) 'Europe/Berlim'; did you mean 'Europe/Berlin'?",
+        ),
+        (
+            "[[groups]]\nname = \"a\"\nlimits = { token_quota = [{ tokens = 1, period = \"minute\" }] }\n".into(),
+            "groups[0].limits.token_quota[0].period: use tokens_per_minute instead",
+        ),
+        (
+            "[[groups]]\nname = \"a\"\nlimits = { request_quota = [{ requests = 1, period = \"day\" }, { requests = 2, period = \"day\" }] }\n".into(),
+            "groups[0].limits.request_quota[1]: 'groups[0].limits.request_quota[0]' is for the same period already",
+        ),
+        ("[[groups]]\nname = \"a\"\nlimits = { token_quota = 5 }\n".into(), "expected a table, or a list of tables"),
+        ("[[groups]]\nname = \"a\"\nlimits = { token_quota = { token = 5, period = \"day\" } }\n".into(), "unknown key; did you mean 'tokens'?"),
+    ];
+    for (text, expected) in cases {
+        let found = of_tree(&text);
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{text}\n{found:#?}\nexpected {expected}");
+    }
+    let uncovered = org.to_owned()
+        + &child("a", "limits = { tokens_per_minute = 50 }")
+        + "[[groups]]\nname = \"b\"\nparent = \"a\"\nguaranteed = \"50%\"\n";
+    let warning =
+        "groups[2].guaranteed: group 'a' guarantees 25 tokens_per_minute, but itself has only 0 of them guaranteed by group 'org'";
+    assert!(of_tree(&uncovered).iter().any(|found| found.contains(warning)), "{:?}", of_tree(&uncovered));
+    let unreached =
+        org.to_owned() + &child("a", "limits = { tokens_per_minute = 101, token_quota = [{ tokens = 9_000_000, period = \"day\" }] }");
+    let expected = [
+        "groups[0].name: no consumer is in group 'org' or below it: it has no effect",
+        "groups[1].name: no consumer is in group 'a' or below it: it has no effect",
+        "groups[1].limits.tokens_per_minute: tokens_per_minute never applies: group 'org' allows 100; make it smaller, or leave it out",
+    ];
+    assert_eq!(of_tree(&unreached.replace("9_000_000", "100")), expected);
+}
+
+/// A config with this `[server.sign_in]`, whose first line is line 15.
 fn signing_in(changed: &str, by: &str) -> Result<Config, Vec<String>> {
     let table = "[server.sign_in]\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\nclient_secret = { env = \"AOAI_FRANCE_KEY\" }\n\
                  url = \"https://gateway.example.com/\"\nroles = { operator = [\"Ops\"] }\n";
@@ -281,14 +383,14 @@ fn the_highest_role_counts_and_everybody_may_have_one() {
 #[test]
 fn mistakes_in_sign_in_are_named_with_their_place() {
     for (changed, by, problem) in [
-        ("{ operator = [\"Ops\"] }", "{}", "t.toml:19:1: server.sign_in.roles: no person could sign in"),
-        ("[\"Ops\"]", "[\"Ops\", \"Ops\"]", "t.toml:19:30: server.sign_in.roles.operator[1]: 'Ops' is listed twice"),
+        ("{ operator = [\"Ops\"] }", "{}", "t.toml:19:1: server.sign_in.roles: nobody could sign in"),
+        ("[\"Ops\"]", "[\"Ops\", \"Ops\"]", "t.toml:19:31: server.sign_in.roles.operator[1]: 'Ops' is listed twice"),
         (
             "[\"Ops\"]",
             "[\"Ops\"], viewer = [\"Ops\"]",
-            "t.toml:19:41: server.sign_in.roles.viewer[0]: 'Ops' is listed twice, first under 'operator'",
+            "t.toml:19:42: server.sign_in.roles.viewer[0]: 'Ops' is listed twice, first under 'operator'",
         ),
-        ("[\"Ops\"]", "[\" \"]", "t.toml:19:23: server.sign_in.roles.operator[0]: must be an app role"),
+        ("[\"Ops\"]", "[\" \"]", "t.toml:19:24: server.sign_in.roles.operator[0]: must be an app role"),
         ("{ operator", "{ operators", "server.sign_in.roles.operators: unknown key; did you mean 'operator'?"),
         ("https://gateway", "http://gateway", "t.toml:18:1: server.sign_in.url: 'http://gateway.example.com/' is not an https:// URL"),
         ("gateway.example.com/", "user@gateway.example.com", "server.sign_in.url: must be an address without user"),

@@ -12,7 +12,7 @@ use super::error::LedgerError;
 use super::insert::Insert;
 use super::rollup;
 use super::row::{MemberLabels, Row};
-use super::schema::{SEQUENCE_BITS, id_at, open};
+use super::schema::{SEQUENCE_BITS, id_at, mark_changed, open};
 use super::tags::Tags;
 use crate::config::LedgerRules;
 
@@ -52,9 +52,14 @@ impl Database {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let rolled = rollup::rolled(&transaction)?;
         let mut insert = Insert::new(&transaction)?;
+        let mut changed = None;
         for row in in_order(batch) {
             *counter = (*counter + 1) & ((1 << SEQUENCE_BITS) - 1);
             let hour = row.at.div_euclid(rollup::HOUR);
+            if changed != Some(hour) {
+                mark_changed(&transaction, hour)?;
+                changed = Some(hour);
+            }
             let tags = row.tags.as_ref().map(|text| tags.bounded(hour, &row.consumer, text));
             let kind = self.kinds.number(&transaction, row)?;
             let id = insert.row(row, kind, tags, id_at(row.at, row.at_us, *counter))?;

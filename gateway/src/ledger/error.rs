@@ -34,6 +34,12 @@ pub enum LedgerError {
     /// The thread can't be started.
     #[error("can't start the ledger's thread: {0}")]
     Thread(std::io::Error),
+    /// The node's name can't be read or stored.
+    #[error("server.state_dir: can't store this node's name there: {0}")]
+    Node(std::io::Error),
+    /// The place for hourly sums can't be used.
+    #[error("ledger.ship: {0}")]
+    Ship(String),
     /// Too many reports at once.
     #[error("too many reports are being made; try again")]
     Busy,

@@ -1,4 +1,4 @@
-//! Exports single attempts from the ledger: CSV or JSON lines.
+//! Exports single attempts from the ledger: CSV, JSON lines or Parquet.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use spillway_plugins::prices::Money;
 
 use super::error::LedgerError;
+use super::parquet_file::{ColumnType, ParquetFile};
 use super::schema::{first_id, open_to_read, time_of};
 
 /// The format.
@@ -17,6 +18,8 @@ pub enum Format {
     Csv,
     /// One JSON object per line.
     JsonLines,
+    /// Parquet.
+    Parquet,
 }
 
 /// An export can't be made.
@@ -31,6 +34,9 @@ pub enum ExportError {
     /// It can't be written as CSV.
     #[error("can't write: {0}")]
     Csv(#[from] csv::Error),
+    /// It can't be written as Parquet.
+    #[error("can't write: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
 }
 
 impl From<rusqlite::Error> for ExportError {
@@ -39,58 +45,58 @@ impl From<rusqlite::Error> for ExportError {
     }
 }
 
-/// The columns, and their names in the export.
-const COLUMNS: [(&str, &str); 34] = [
-    ("id", "time"),
-    ("request", "request"),
-    ("attempt", "attempt"),
-    ("answered", "answered"),
-    ("consumer", "consumer"),
-    ("tags", "tags"),
-    ("api", "api"),
-    ("model", "model"),
-    ("pool", "pool"),
-    ("backend", "backend"),
-    ("deployment", "deployment"),
-    ("tier", "tier"),
-    ("outcome", "outcome"),
-    ("status", "status"),
-    ("source", "source"),
-    ("input", "input_tokens"),
-    ("output", "output_tokens"),
-    ("cached_input", "cached_input_tokens"),
-    ("cache_write", "cache_write_tokens"),
-    ("reasoning", "reasoning_tokens"),
-    ("input_audio", "input_audio_tokens"),
-    ("output_audio", "output_audio_tokens"),
-    ("cost", "cost_usd"),
-    ("cache", "cache"),
-    ("first_us", "first_us"),
-    ("us", "us"),
-    ("service_tier", "service_tier"),
-    ("spilled_from", "spilled_from"),
-    ("cost_estimated", "cost_estimated"),
-    ("class", "class"),
-    ("cap", "completion_cap"),
-    ("reserved", "reserved_input_tokens"),
-    ("waited_us", "waited_us"),
-    ("began_us", "began_us"),
+/// The columns, and their names and types in the export.
+const COLUMNS: [(&str, &str, ColumnType); 34] = [
+    ("id", "time", ColumnType::Time),
+    ("request", "request", ColumnType::Text),
+    ("attempt", "attempt", ColumnType::Integer),
+    ("answered", "answered", ColumnType::Flag),
+    ("consumer", "consumer", ColumnType::Text),
+    ("tags", "tags", ColumnType::Text),
+    ("api", "api", ColumnType::Text),
+    ("model", "model", ColumnType::Text),
+    ("pool", "pool", ColumnType::Text),
+    ("backend", "backend", ColumnType::Text),
+    ("deployment", "deployment", ColumnType::Text),
+    ("tier", "tier", ColumnType::Integer),
+    ("outcome", "outcome", ColumnType::Text),
+    ("status", "status", ColumnType::Integer),
+    ("source", "source", ColumnType::Text),
+    ("input", "input_tokens", ColumnType::Integer),
+    ("output", "output_tokens", ColumnType::Integer),
+    ("cached_input", "cached_input_tokens", ColumnType::Integer),
+    ("cache_write", "cache_write_tokens", ColumnType::Integer),
+    ("reasoning", "reasoning_tokens", ColumnType::Integer),
+    ("input_audio", "input_audio_tokens", ColumnType::Integer),
+    ("output_audio", "output_audio_tokens", ColumnType::Integer),
+    ("cost", "cost_usd", ColumnType::Number),
+    ("cache", "cache", ColumnType::Text),
+    ("first_us", "first_us", ColumnType::Integer),
+    ("us", "us", ColumnType::Integer),
+    ("service_tier", "service_tier", ColumnType::Text),
+    ("spilled_from", "spilled_from", ColumnType::Text),
+    ("cost_estimated", "cost_estimated", ColumnType::Flag),
+    ("class", "class", ColumnType::Text),
+    ("cap", "completion_cap", ColumnType::Integer),
+    ("reserved", "reserved_input_tokens", ColumnType::Integer),
+    ("waited_us", "waited_us", ColumnType::Integer),
+    ("began_us", "began_us", ColumnType::Integer),
 ];
 
 /// Writes the attempts from `since` on, before `until` (milliseconds since 1970), in order of time. Returns how many.
 ///
 /// # Errors
 /// [`ExportError`]
-pub fn export(folder: &Path, since: i64, until: i64, format: Format, to: impl Write) -> Result<u64, ExportError> {
+pub fn export(folder: &Path, since: i64, until: i64, format: Format, to: impl Write + Send) -> Result<u64, ExportError> {
     let Some(connection) = open_to_read(folder)? else { return Ok(0) };
-    let names: Vec<&str> = COLUMNS.iter().map(|(column, _)| *column).collect();
+    let names: Vec<&str> = COLUMNS.iter().map(|(column, ..)| *column).collect();
     let mut statement = connection.prepare(&format!("SELECT {} FROM attempts WHERE id >= ?1 AND id < ?2 ORDER BY id", names.join(", ")))?;
     let mut rows = statement.query([first_id(since), first_id(until)])?;
     let mut output = Output::new(format, to)?;
     let mut count = 0;
     while let Some(row) = rows.next()? {
         let mut values = Vec::with_capacity(COLUMNS.len());
-        for (index, (column, _)) in COLUMNS.iter().enumerate() {
+        for (index, (column, ..)) in COLUMNS.iter().enumerate() {
             values.push(value(column, row.get_ref(index)?));
         }
         output.write(values)?;
@@ -118,23 +124,29 @@ fn value(column: &str, value: ValueRef<'_>) -> Value {
 }
 
 /// A text that no spreadsheet interprets as a formula: callers choose some of these texts.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
     if is_formula { format!("'{text}") } else { text.to_owned() }
 }
 
-enum Output<W: Write> {
+enum Output<W: Write + Send> {
     Csv(Box<csv::Writer<W>>),
     JsonLines(W),
+    Parquet(Box<ParquetFile<W>>),
 }
 
-impl<W: Write> Output<W> {
+impl<W: Write + Send> Output<W> {
     fn new(format: Format, to: W) -> Result<Self, ExportError> {
-        if format == Format::JsonLines {
-            return Ok(Output::JsonLines(to));
+        match format {
+            Format::JsonLines => return Ok(Output::JsonLines(to)),
+            Format::Parquet => {
+                let columns = COLUMNS.map(|(_, name, kind)| (name, kind));
+                return Ok(Output::Parquet(Box::new(ParquetFile::new(to, &columns)?)));
+            }
+            Format::Csv => {}
         }
         let mut writer = csv::Writer::from_writer(to);
-        writer.write_record(COLUMNS.iter().map(|(_, name)| *name))?;
+        writer.write_record(COLUMNS.iter().map(|(_, name, _)| *name))?;
         Ok(Output::Csv(Box::new(writer)))
     }
 
@@ -146,17 +158,19 @@ impl<W: Write> Output<W> {
                 other => other.to_string(),
             }))?,
             Output::JsonLines(to) => {
-                let fields = COLUMNS.iter().map(|(_, name)| (*name).to_owned()).zip(values);
+                let fields = COLUMNS.iter().map(|(_, name, _)| (*name).to_owned()).zip(values);
                 writeln!(to, "{}", Value::Object(Map::from_iter(fields)))?;
             }
+            Output::Parquet(file) => file.write(values)?,
         }
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), ExportError> {
+    fn end(self) -> Result<(), ExportError> {
         match self {
-            Output::Csv(writer) => writer.flush()?,
-            Output::JsonLines(to) => to.flush()?,
+            Output::Csv(mut writer) => writer.flush()?,
+            Output::JsonLines(mut to) => to.flush()?,
+            Output::Parquet(file) => file.end()?,
         }
         Ok(())
     }

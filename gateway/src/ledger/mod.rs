@@ -4,17 +4,22 @@
 //! `durability = "strict"`. A full disk or a broken database costs rows, which are counted, but never an answer, unless
 //! `required` says that no request may be served without a row.
 
+pub mod all_nodes;
 pub mod attempts;
 pub mod export;
+pub mod focus;
 pub mod reconcile;
 pub mod refusals;
+pub mod report_database;
 pub mod request;
 pub mod row;
+pub mod ship;
 pub mod usage;
 
 mod database;
 mod error;
 mod insert;
+mod parquet_file;
 mod rollup;
 mod schema;
 mod tags;
@@ -30,10 +35,13 @@ use std::time::Duration;
 use tracing::error;
 
 pub use crate::config::{Durability, LedgerRules};
+use crate::config::{Redis, ShipRules};
 use database::Database;
 pub use error::LedgerError;
 pub use refusals::Refusals;
 pub use row::{MemberLabels, Row};
+use ship::Shipper;
+use ship::rounds::Rounds;
 pub use spillway_plugins::prices::Cost;
 use usage::{UsageQuery, UsageRow};
 use writer::Writer;
@@ -64,6 +72,15 @@ pub enum Reader<'r> {
     Consumer(&'r str),
 }
 
+/// Who a node is to those who read what it ships.
+#[derive(Debug, Clone)]
+pub struct NodeIdentity {
+    /// Its name, which survives restarts.
+    pub name: String,
+    /// The name of its machine.
+    pub host: String,
+}
+
 /// Accepts rows.
 #[derive(Debug)]
 pub struct Ledger {
@@ -74,6 +91,7 @@ pub struct Ledger {
     for_consumers: Arc<FairSlots<Arc<str>>>,
     metrics: LedgerMetrics,
     refusals: Option<Refusals>,
+    shipper: Option<Shipper>,
 }
 
 impl Ledger {
@@ -103,7 +121,25 @@ impl Ledger {
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&outlet)).map_err(LedgerError::Thread)?;
         let (for_operators, for_consumers) = (FairSlots::new(REPORTS, REPORTS), FairSlots::new(REPORTS, 1));
         let refusals = rules.refusals.then(|| Refusals::start(&rules, &metrics)).transpose()?;
-        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics, refusals })
+        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics, refusals, shipper: None })
+    }
+
+    /// From now on ships the hourly sums of this node.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn start_shipping(&mut self, ship: &ShipRules, node: NodeIdentity, redis: Option<&Redis>, clock: Clock) -> Result<(), LedgerError> {
+        let place = ship::place::open(&ship.to, redis).map_err(|error| LedgerError::Ship(error.to_string()))?;
+        let rounds = Rounds::new(self.rules.folder.clone(), node.name, node.host, ship.clone(), place);
+        self.shipper = Some(Shipper::start(rounds, ship.every, clock, self.metrics.ship.clone()).map_err(LedgerError::Thread)?);
+        Ok(())
+    }
+
+    /// Ships what has changed since the last round, if sums are shipped; waits at most `limit`.
+    pub async fn ship_now(&self, limit: Duration) {
+        if let Some(shipper) = &self.shipper {
+            shipper.ship_now(limit).await;
+        }
     }
 
     /// Whether requests may be served: the ledger can be written, or is not required.

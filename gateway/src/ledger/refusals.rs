@@ -367,6 +367,7 @@ mod tests {
             hours: Duration::from_secs(400 * 86_400),
             may_grow: true,
             refusals: true,
+            ship: None,
         };
         let none = RefusalRows::new(folder.path(), 0, i64::MAX).unwrap();
         assert!(!none.are_recorded(), "there is no file yet");

@@ -104,6 +104,17 @@ CREATE TABLE IF NOT EXISTS hours (
 
 const META: &str = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
 
+/// The tables of a database that has only hourly sums.
+pub(super) fn sums_tables() -> String {
+    format!("{KINDS} {ENTRIES} {HOURS} {META} {VIEW}")
+}
+
+/// How often each hour's sums have changed: what was shipped of an hour is complete if nothing has changed since. Earlier
+/// programs of the same format don't know the table, and may go on writing.
+const CHANGES: &str = "
+CREATE TABLE IF NOT EXISTS changes (hour INTEGER PRIMARY KEY, revision INTEGER NOT NULL) STRICT;
+";
+
 /// Format 1 had all of an attempt in one table with the name of today's view. This makes format 2's tables of it.
 const FROM_1: &str = "
 ALTER TABLE attempts RENAME TO attempts_1;
@@ -204,8 +215,31 @@ pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, 
         let tables = format!("{KINDS} {ENTRIES} {HOURS} {META}");
         transaction.execute_batch(&format!("{before} {tables} {after} {VIEW} PRAGMA user_version = {VERSION};"))?;
     }
+    identify(&transaction)?;
     transaction.commit()?;
     Ok(connection)
+}
+
+/// Gives a ledger its number, which tells it from others, and the table of changes, in which every hour that there is counts as
+/// changed once.
+fn identify(connection: &Connection) -> rusqlite::Result<()> {
+    let number = i64::try_from(fastrand::u64(..1 << 62)).unwrap_or(1);
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('ledger', ?1)", [number])?;
+    if connection.table_exists(None, "changes")? {
+        return Ok(());
+    }
+    connection.execute_batch(CHANGES)?;
+    connection.execute("INSERT OR IGNORE INTO changes SELECT DISTINCT hour, 1 FROM hours", [])?;
+    let sql = format!("INSERT OR IGNORE INTO changes SELECT DISTINCT (id >> {COUNTER_BITS}) / 3600000, 1 FROM entries");
+    connection.execute(&sql, [])?;
+    Ok(())
+}
+
+/// An hour's sums have changed. Called in the transaction that changes them.
+pub(super) fn mark_changed(connection: &Connection, hour: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO changes VALUES (?1, 1) ON CONFLICT DO UPDATE SET revision = revision + 1";
+    connection.prepare_cached(sql)?.execute([hour])?;
+    Ok(())
 }
 
 /// Opens the database in `folder` for reading; `None` if there is none yet.

@@ -12,7 +12,9 @@ use super::row::Row;
 use super::usage::{UsageQuery, UsageRow, usage};
 use super::*;
 
+mod bill;
 mod month;
+mod shipping;
 
 /// A time in the past: Tuesday, 2026-11-10, 12:00 UTC.
 const NOON: i64 = 1_794_312_000_000;
@@ -65,6 +67,7 @@ fn rules(folder: &Path) -> LedgerRules {
         hours: Duration::from_secs(400 * 86_400),
         may_grow: true,
         refusals: false,
+        ship: None,
     }
 }
 

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use spillway_plugins::prices::Money;
 
 use super::error::LedgerError;
-use super::rollup::{HOUR, SUMS, rolled};
-use super::schema::{COUNTER_BITS, first_id, open_to_read, time_of};
+use super::rollup::{COLUMNS, HOUR, of_attempts, rolled};
+use super::schema::{first_id, open_to_read, time_of};
 
 /// What a report is broken down by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,9 +159,16 @@ pub struct UsageRow {
 /// # Errors
 /// [`LedgerError`]
 pub fn usage(folder: &Path, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
-    let Some(mut connection) = open_to_read(folder)? else { return Ok(Vec::new()) };
+    match open_to_read(folder)? {
+        Some(connection) => usage_in(&connection, query),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// As [`usage`], of an open database.
+pub(super) fn usage_in(connection: &Connection, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
     // All reads see the same state.
-    let connection = connection.transaction()?;
+    let connection = connection.unchecked_transaction()?;
     let source = Source::new(&connection, query)?;
     let mut rows = sums(&connection, &source, query)?;
     for (key, cost) in hourly(&connection, &source, query)? {
@@ -171,11 +178,6 @@ pub fn usage(folder: &Path, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerE
     }
     Ok(rows.into_values().collect())
 }
-
-/// The columns of `hours`.
-const COLUMNS: &str = "hour, consumer, tags, api, model, pool, backend, deployment, tier, service_tier, spilled_from, requests, \
-     attempts, input, output, cached_input, cache_write, reasoning, input_audio, output_audio, estimated, unknown, cost, cost_estimated, \
-     unpriced, hour_price";
 
 /// Where the sums come from: hours that are summed up already, and single attempts before, after and in between.
 struct Source {
@@ -203,11 +205,7 @@ impl Source {
         let mut parameters = Vec::new();
         let mut parts = Vec::new();
         let mut attempts = |from: i64, to: i64, parameters: &mut Vec<Sql>| {
-            parts.push(format!(
-                "SELECT (id >> {COUNTER_BITS}) / {HOUR}, coalesce(consumer, ''), coalesce(tags, ''), api, model, \
-                 pool, backend, deployment, tier, service_tier, spilled_from, {SUMS} FROM attempts WHERE id >= ? AND id < ?{only} \
-                 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
-            ));
+            parts.push(of_attempts(&format!("id >= ? AND id < ?{only}")));
             parameters.extend([Sql::from(first_id(from)), Sql::from(first_id(to))]);
             parameters.extend(consumer());
         };

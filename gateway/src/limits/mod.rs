@@ -1,6 +1,7 @@
 //! Limits at run time: the scopes of consumers, groups and pools, and what is shared with other nodes.
 
 mod account;
+mod denied;
 mod node;
 mod provisioned;
 mod shared;
@@ -8,20 +9,18 @@ mod throttles;
 mod usage_history;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 use spillway_plugins::limits::{
-    Alert, Demand, LimitKind, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Tally, Timestamps, Used, admit,
+    Alert, Demand, LimitId, LimitKind, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps, Used, admit,
 };
-use spillway_plugins::prices::Money;
 use tracing::warn;
 
-pub use account::{Account, Groups, consumer_name, group_name, model_name, pool_name};
+pub use account::{Account, Groups};
+pub use denied::Denied;
 pub use node::NodeName;
 pub use shared::SharedLimits;
 pub use throttles::Throttle;
@@ -29,79 +28,6 @@ pub use usage_history::UsageHistory;
 
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
-
-/// The scopes of one request.
-pub type Scopes = SmallVec<[Arc<Scope>; 4]>;
-
-/// Why a request is not admitted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denied {
-    /// Whose limit was reached: `consumer 'crm-bot'`.
-    pub scope: String,
-    /// Which limit.
-    pub kind: LimitKind,
-    /// Its value, in requests, tokens or `Money`'s unit.
-    pub limit: u64,
-    /// Time until a retry makes sense, if known.
-    pub wait: Option<Duration>,
-    /// The request needs more than the whole limit.
-    pub too_large: bool,
-    /// The rest of the limit is reserved for other classes.
-    pub by_class: bool,
-    /// What is left of the limits per minute, if the caller may know.
-    pub remaining: Remaining,
-    /// It is not known what other nodes have used, and the config says to refuse then.
-    pub unsure: bool,
-    /// What the request would have reserved.
-    pub demand: Demand,
-}
-
-impl fmt::Display for Denied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Denied { scope, kind, limit, .. } = self;
-        let soon = self.wait.map_or(1, |wait| wait.as_secs_f64().ceil() as u64).max(1);
-        match kind {
-            _ if self.unsure => write!(f, "the quota of {scope} can't be checked at the moment; try again"),
-            LimitKind::Tokens if self.too_large => {
-                write!(
-                    f,
-                    "this request may need more tokens than {scope} has per minute ({limit}); shorten it, or lower its completion cap"
-                )
-            }
-            LimitKind::Quota if self.too_large => write!(
-                f,
-                "this request may need more tokens than the whole quota of {scope} ({limit}); shorten it, or lower its completion cap"
-            ),
-            LimitKind::Budget if self.too_large => write!(
-                f,
-                "this request may cost more than the whole budget of {scope} ({}); shorten it, or lower its completion cap",
-                Money(*limit)
-            ),
-            LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent if self.by_class => {
-                write!(f, "{scope} is near its limit, and the rest is reserved for more urgent requests; try again in {soon} s")
-            }
-            LimitKind::Requests => write!(f, "{scope} is at its limit of {limit} requests per minute; try again in {soon} s"),
-            LimitKind::Tokens => write!(f, "{scope} is at its limit of {limit} tokens per minute; try again in {soon} s"),
-            LimitKind::Concurrent => write!(f, "{scope} has {limit} requests at once, which is its limit; try again when one has ended"),
-            LimitKind::Quota => write!(f, "{scope} has used its quota of {limit} tokens; it starts again in {}", Hours(self.wait)),
-            LimitKind::Budget => write!(f, "{scope} has spent its budget of {}; it starts again in {}", Money(*limit), Hours(self.wait)),
-        }
-    }
-}
-
-/// A long time, for people.
-struct Hours(Option<Duration>);
-
-impl fmt::Display for Hours {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let minutes = self.0.unwrap_or_default().as_secs().div_ceil(60);
-        match minutes {
-            0..120 => write!(f, "{minutes} min"),
-            120..2880 => write!(f, "{} h", minutes.div_ceil(60)),
-            _ => write!(f, "{} days", minutes.div_ceil(1440)),
-        }
-    }
-}
 
 /// How often other nodes may be asked for one request.
 const ASKED: usize = 2;
@@ -187,8 +113,8 @@ impl Limits {
                 scope
             }
             None => {
-                let scope = Scope::new(rank, name.clone(), rules.clone(), self.shared.is_some());
-                self.past.lock().book(&scope, &[LimitKind::Quota, LimitKind::Budget], self.now().unix);
+                let (scope, begun) = Scope::begin(rank, name.clone(), rules.clone(), self.shared.is_some());
+                self.past.lock().book(&scope, &begun, self.now().unix);
                 if let Some(tally) = inherited.tallies.get(&name) {
                     scope.add_difference(None, tally, inherited.ahead, self.now());
                 }
@@ -239,30 +165,30 @@ impl Limits {
     ///
     /// # Errors
     /// [`Denied`]
-    pub async fn admit(&self, scopes: &Scopes, demand: Demand, mut now: Timestamps) -> Result<Permit, Denied> {
+    pub async fn admit(&self, path: &Path, demand: Demand, mut now: Timestamps) -> Result<Permit, Denied> {
         let mut asked = 0;
         loop {
-            match admit(scopes, demand, now, |scope, alert| self.alert(scope, alert)) {
+            match admit(path, demand, now, |scope, alert| self.alert(scope, alert)) {
                 Ok(permit) => {
-                    permit.shadowed.iter().for_each(|(rank, kind)| self.metrics.limits.shadowed(*rank, *kind));
+                    permit.shadowed.iter().for_each(|(rank, id)| self.metrics.limits.shadowed(*rank, *id));
                     return Ok(permit);
                 }
-                Err(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) => {
-                    self.metrics.limits.refused(rank, kind);
-                    return Err(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false, demand });
+                Err(Refused::Limit { scope, rank, id, limit, wait, too_large, kept, remaining }) => {
+                    self.metrics.limits.refused(rank, id);
+                    return Err(Denied { scope, id, limit, wait, too_large, kept, remaining, unsure: false, demand });
                 }
                 Err(Refused::Share(lacking)) => match &self.shared {
                     Some(shared) if asked < ASKED => {
                         asked += 1;
                         for (index, _) in lacking {
                             // On the heap: few requests come here, and the future of the others stays small.
-                            Box::pin(shared.agree(&scopes[index], || self.now())).await;
+                            Box::pin(shared.agree(&path.steps()[index].scope, || self.now())).await;
                         }
                         now = self.now();
                     }
                     _ => {
-                        let Some((index, kind)) = lacking.first().copied() else { continue };
-                        return Err(self.lacking(&scopes[index], kind, demand));
+                        let Some((index, id)) = lacking.first().copied() else { continue };
+                        return Err(self.lacking(&path.steps()[index], id, demand));
                     }
                 },
             }
@@ -270,22 +196,20 @@ impl Limits {
     }
 
     /// The rest of a limit belongs to other nodes.
-    fn lacking(&self, scope: &Scope, kind: LimitKind, demand: Demand) -> Denied {
-        self.metrics.limits.refused(scope.rank, kind);
+    fn lacking(&self, step: &Step, id: LimitId, demand: Demand) -> Denied {
+        let Step { scope, via, .. } = step;
+        self.metrics.limits.refused(scope.rank, id);
         let now = self.now();
-        let (quota, budget) = scope.periods(now);
-        let until_end = |span: Option<Span>| span.map(|span| Duration::from_secs(u64::try_from(span.end - now.unix).unwrap_or(0)));
-        let wait = match kind {
+        let (limit, span) = scope.limit(id, now);
+        let wait = match id.kind {
             // What other nodes use is free again within a minute; the exact time isn't known here.
             LimitKind::Requests | LimitKind::Tokens => Some(Duration::from_secs(5)),
             LimitKind::Concurrent => None,
-            LimitKind::Quota => until_end(quota),
-            LimitKind::Budget => until_end(budget),
+            LimitKind::RequestQuota | LimitKind::Quota | LimitKind::Budget => span.map(|span| span.until_end(now.unix)),
         };
-        let limit = scope.rules.limit(kind).unwrap_or(0);
-        let unsure = !kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure() || !shared.is_used_up(scope, kind));
-        let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(now) } else { Remaining::default() };
-        Denied { scope: scope.name.clone(), kind, limit, wait, too_large: false, by_class: false, remaining, unsure, demand }
+        let unsure = !id.kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure() || !shared.is_used_up(scope, id));
+        let remaining = if scope.rank == Rank::Pool { Remaining::default() } else { scope.remaining(*via, now) };
+        Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, kept: None, remaining, unsure, demand }
     }
 
     /// Adds usage to what is reserved.
@@ -295,12 +219,12 @@ impl Limits {
 
     /// Whether a quota or budget is used up that a permit's further answers would need.
     pub fn ended(&self, permit: &Permit, now: Timestamps) -> Option<Denied> {
-        let Some(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) = permit.ended(now) else {
+        let Some(Refused::Limit { scope, rank, id, limit, wait, too_large, kept, remaining }) = permit.ended(now) else {
             return None;
         };
-        self.metrics.limits.refused(rank, kind);
+        self.metrics.limits.refused(rank, id);
         let demand = *permit.demand();
-        Some(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false, demand })
+        Some(Denied { scope, id, limit, wait, too_large, kept, remaining, unsure: false, demand })
     }
 
     /// Replaces what was reserved by what was used.
@@ -310,6 +234,7 @@ impl Limits {
 
     fn alert(&self, scope: &Scope, alert: Alert) {
         self.metrics.limits.alert(scope.rank, alert);
-        warn!(scope = %scope.name, limit = alert.kind.label(), percent = alert.percent, "a quota or budget has reached this percentage");
+        let period = alert.calendar.map(|calendar| calendar.to_string()).unwrap_or_default();
+        warn!(scope = %scope.name, limit = alert.kind.label(), %period, percent = alert.percent, "a quota or budget has reached this percentage");
     }
 }

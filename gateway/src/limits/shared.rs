@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use redis::Script;
-use spillway_plugins::limits::{LimitKind, Proposal, Rank, Rules, Scope, Share, Timestamps, cut_off};
+use spillway_plugins::limits::{Asked, Before, Granted, LimitId, Part, Proposal, Rank, Rules, Scope, Share, Timestamps};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -51,14 +51,14 @@ struct Table {
 }
 
 /// The result of the last agreement.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Agreed {
     /// When it was.
     at: Duration,
     /// The share then.
+    answer: Share,
+    /// What of it this node still has.
     share: Share,
-    /// What belonged to no node then; in the order of [`Kind`].
-    left: [u64; 5],
     /// Whether nothing was given away because the data in Redis may be incomplete.
     settling: bool,
 }
@@ -87,6 +87,14 @@ pub struct SharedLimits {
     has_twin: AtomicBool,
     reachable: IntGauge,
     failures: IntCounter,
+}
+
+/// Where the shares of a part of a limit are in Redis. Names of scopes end with a quotation mark, so no two are the same.
+fn place(scope: &str, asked: &Asked, part: &Part) -> String {
+    let of = part.child.as_ref().map_or_else(String::new, |child| format!(" for {child}"));
+    let (Some(calendar), Some(span)) = (asked.id.calendar, asked.span) else { return format!("rates:{scope}{of}") };
+    let zone = if calendar.zone.is_utc() { String::new() } else { format!("@{}", calendar.zone.name()) };
+    format!("{}:{}{zone}:{}:{scope}{of}", asked.id.kind.label(), calendar.period.name(), span.start)
 }
 
 impl std::fmt::Debug for SharedLimits {
@@ -161,7 +169,7 @@ impl SharedLimits {
         let table = self.table(scope);
         // When Redis has come back, scopes are agreed on one after another.
         let since = self.lost_since.load(Ordering::Relaxed);
-        let is_back = table.last.lock().is_some_and(|last| last.at.as_nanos() > u128::from(since));
+        let is_back = table.last.lock().as_ref().is_some_and(|last| last.at.as_nanos() > u128::from(since));
         if since != 0 && !is_back {
             return self.go_on_alone(scope, now());
         }
@@ -198,13 +206,13 @@ impl SharedLimits {
         let proposal = scope.propose(before);
         if let Some(agreed) = table.last.lock().as_mut() {
             // Also if no answer comes: what is given back may belong to another node already.
-            agreed.share = proposal.kept;
+            agreed.share = proposal.kept.clone();
         }
         let asked = timeout(limit, self.ask(scope, &proposal, before)).await;
         match asked {
-            Ok(Ok((settling, share, left))) => {
-                scope.set_share(Some(share));
-                *table.last.lock() = Some(Agreed { at: before.monotonic, share, left, settling });
+            Ok(Ok((settling, share))) => {
+                scope.set_share(Some(share.clone()));
+                *table.last.lock() = Some(Agreed { at: before.monotonic, answer: share.clone(), share, settling });
                 table.count.fetch_add(1, Ordering::Release);
                 true
             }
@@ -215,39 +223,29 @@ impl SharedLimits {
         }
     }
 
-    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Timestamps) -> redis::RedisResult<(bool, Share, [u64; 5])> {
+    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Timestamps) -> redis::RedisResult<(bool, Share)> {
         let mut connection = self.memory.connection().await?;
+        let mut invocation = self.agreeing.prepare_invoke();
         // All keys in one slot of a cluster.
         let key = |rest: &str| self.memory.key(&format!("{{limits}}:{rest}"));
-        let name = &scope.name;
-        let keep = |end: i64| (end - now.unix).saturating_add(KEEP).saturating_mul(1000).to_string();
-        let (quota, budget) = scope.periods(now);
-        let mut invocation = self.agreeing.prepare_invoke();
-        invocation
-            .key(key("born"))
-            .key(key(&format!("rates:{name}")))
-            .key(key(&format!("quota:{}:{name}", proposal.quota_start)))
-            .key(key(&format!("budget:{}:{name}", proposal.budget_start)))
-            .arg(self.name())
-            .arg(&self.node)
-            .arg(GRACE.as_millis().to_string())
-            .arg(keep(quota.map_or(now.unix, |span| span.end)))
-            .arg(keep(budget.map_or(now.unix, |span| span.end)));
-        for kind in LimitKind::ALL {
-            let at = kind as usize;
-            let limit = scope.rules.limit(kind).map_or_else(|| "-1".to_owned(), |limit| limit.to_string());
-            invocation.arg(limit).arg(proposal.used[at]).arg(proposal.had[at]).arg(proposal.wanted[at]);
+        invocation.key(key("born"));
+        invocation.arg(self.name()).arg(&self.node).arg(GRACE.as_millis().to_string()).arg(proposal.limits.len());
+        for asked in &proposal.limits {
+            let (field, keep) = match asked.span {
+                Some(span) => (String::new(), (span.end - now.unix).saturating_add(KEEP).saturating_mul(1000)),
+                None => (format!("{}:", asked.id.kind as usize + 1), 0),
+            };
+            invocation.arg(field).arg(keep.to_string()).arg(asked.limit).arg(asked.parts.len());
+            for part in &asked.parts {
+                invocation.key(key(&place(&scope.name, asked, part)));
+                invocation.arg(part.limit).arg(part.used).arg(part.had).arg(part.wanted);
+            }
         }
         let answer: Vec<String> = invocation.invoke_async(&mut connection).await?;
-        let number = |index: usize| answer.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        let most: [u64; 5] = std::array::from_fn(|kind| number(1 + 2 * kind));
-        let left: [u64; 5] = std::array::from_fn(|kind| number(2 + 2 * kind));
-        let others = LimitKind::ALL.map(|kind| {
-            let at = kind as usize;
-            scope.rules.limit(kind).map_or(0, |limit| limit.saturating_sub(most[at]).saturating_sub(left[at]))
-        });
-        let share = Share { most, others, quota_start: proposal.quota_start, budget_start: proposal.budget_start };
-        Ok((number(0) == 1, share, left))
+        let mut numbers = answer.iter().map(|text| text.parse::<u64>().unwrap_or(0));
+        let settling = numbers.next() == Some(1);
+        let granted = std::iter::from_fn(|| Some(Granted { most: numbers.next()?, left: numbers.next()? }));
+        Ok((settling, Share::granted(proposal, granted)))
     }
 
     fn lose(&self, now: Timestamps) {
@@ -264,35 +262,25 @@ impl SharedLimits {
         let table = self.table(scope);
         // An agreement is under way: its result counts.
         let Ok(_turn) = table.one_at_a_time.try_lock() else { return };
-        let agreed = *table.last.lock();
-        let since = agreed.map_or(Duration::MAX, |agreed| now.monotonic.saturating_sub(agreed.at));
-        let proposal = scope.propose(now);
-        let most = LimitKind::ALL.map(|kind| {
-            let at = kind as usize;
-            let Some(limit) = scope.rules.limit(kind) else { return 0 };
-            let had = agreed.map_or(0, |agreed| agreed.share.most[at]);
-            if kind.is_rate() {
-                return cut_off(kind, limit, had, nodes, since);
-            }
-            let same = agreed.filter(|agreed| match kind {
-                LimitKind::Quota => agreed.share.quota_start == proposal.quota_start,
-                _ => agreed.share.budget_start == proposal.budget_start,
-            });
-            match (self.when_lost, same) {
-                (WhenLost::Allow, _) => u64::MAX,
-                (WhenLost::Refuse, _) => 0,
-                // What belonged to no node is divided equally.
-                (WhenLost::Share, Some(agreed)) => had.saturating_add(agreed.left[at] / nodes),
-                (WhenLost::Share, None) => limit / nodes,
-            }
+        let agreed = table.last.lock().clone();
+        let before = agreed.as_ref().map(|agreed| Before {
+            answer: &agreed.answer,
+            share: &agreed.share,
+            since: now.monotonic.saturating_sub(agreed.at),
         });
-        let others = agreed.map_or([0; 5], |agreed| agreed.share.others);
-        scope.set_share(Some(Share { most, others, quota_start: proposal.quota_start, budget_start: proposal.budget_start }));
+        let lasting = |limit: u64, known: Option<(u64, u64)>| match (self.when_lost, known) {
+            (WhenLost::Allow, _) => u64::MAX,
+            (WhenLost::Refuse, _) => 0,
+            // What belonged to no node is divided equally.
+            (WhenLost::Share, Some((had, left))) => had.saturating_add(left / nodes),
+            (WhenLost::Share, None) => limit / nodes,
+        };
+        scope.set_share(Some(scope.propose(now).alone(before, nodes, lasting)));
     }
 
     /// Whether other nodes have used up what this one lacks; if not, a retry soon helps.
-    pub fn is_used_up(&self, scope: &Scope, kind: LimitKind) -> bool {
-        self.table(scope).last.lock().is_some_and(|agreed| !agreed.settling && agreed.left[kind as usize] == 0)
+    pub fn is_used_up(&self, scope: &Scope, id: LimitId) -> bool {
+        self.table(scope).last.lock().as_ref().is_some_and(|agreed| !agreed.settling && scope.is_used_up(id, &agreed.answer))
     }
 
     /// Reports to Redis that this node is alive, and reads which others are.
@@ -321,7 +309,7 @@ impl SharedLimits {
         let probe: Arc<Scope> = Scope::new(Rank::Pool, format!("join:{}", self.process), rules, true);
         let until = now().monotonic + GRACE;
         while now().monotonic < until {
-            let proposal = Proposal { wanted: [1; 5], ..Proposal::default() };
+            let proposal = probe.propose(now());
             match timeout(AGREE * 4, self.ask(&probe, &proposal, now())).await {
                 Ok(Ok((false, ..))) => return,
                 Ok(Ok(_)) => sleep(Duration::from_millis(100)).await,
@@ -357,7 +345,7 @@ impl SharedLimits {
         let mut well = true;
         for scope in limits.all() {
             let at = limits.now();
-            let last = self.table(&scope).last.lock().map(|agreed| agreed.at);
+            let last = self.table(&scope).last.lock().as_ref().map(|agreed| agreed.at);
             let fresh = last.is_some_and(|last| at.monotonic.saturating_sub(last) < REMIND);
             if !all && !scope.wants_agreement(at, fresh) {
                 continue;

@@ -2,17 +2,24 @@
 
 use std::collections::HashMap;
 
-use spillway_plugins::limits::{LimitKind, Period, Rank, Rules, Scope, Used};
+use spillway_plugins::limits::{Begun, Calendar, LimitKind, Rules, Scope, Used};
 use spillway_plugins::prices::Money;
 
-use super::account::{consumer_name, group_name, model_name, pool_name};
-use crate::config::Config;
+use crate::config::{Config, UNLISTED, consumer_name, group_name, lineage, model_name, pool_name};
 use crate::ledger::usage::{Dimension, UsageQuery, UsageRow};
 use crate::ledger::{Ledger, LedgerError};
 
+/// The usage of a scope in a period.
+#[derive(Debug, Clone, Copy, Default)]
+struct InPeriod {
+    /// Requests that were answered.
+    requests: u64,
+    used: Used,
+}
+
 /// The usage in the periods that were current when this process started, by scope.
 #[derive(Debug, Default)]
-pub struct UsageHistory(HashMap<Period, (i64, HashMap<String, Used>)>);
+pub struct UsageHistory(HashMap<Calendar, (i64, HashMap<String, InPeriod>)>);
 
 impl UsageHistory {
     /// Reads it from the ledger, at `now` (seconds since 1970).
@@ -21,42 +28,56 @@ impl UsageHistory {
     /// [`LedgerError`]
     pub fn read(ledger: &Ledger, config: &Config, now: i64) -> Result<UsageHistory, LedgerError> {
         let mut past = HashMap::new();
-        for period in Period::ALL.into_iter().filter(|period| rules(config).any(|rules| counts_by(rules, *period))) {
-            let start = period.at(now).start;
-            let query = UsageQuery {
-                since: start.saturating_mul(1000),
-                until: i64::MAX >> 20,
-                by: vec![Dimension::Name("consumer"), Dimension::Name("model"), Dimension::Name("pool")],
-                consumer: None,
-            };
-            let mut used: HashMap<String, Used> = HashMap::new();
-            for row in ledger.usage(&query)? {
-                let tokens = u64::try_from(row.input_tokens.saturating_add(row.output_tokens)).unwrap_or(0);
-                let cost = row.paid_usd.and_then(Money::from_usd).unwrap_or_default();
-                for scope in scopes_of(&row, config) {
-                    let sum = used.entry(scope).or_default();
-                    *sum = Used { tokens: sum.tokens.saturating_add(tokens), cost: sum.cost + cost };
-                }
+        let listed = config.consumers.iter().map(|consumer| (&*consumer.name, consumer.group)).collect();
+        for calendar in rules(config).flat_map(|rules| &rules.windows).map(|window| window.calendar) {
+            if !past.contains_key(&calendar) {
+                let start = calendar.at(now).start;
+                past.insert(calendar, (start, since(ledger, config, &listed, start)?));
             }
-            past.insert(period, (start, used));
         }
         Ok(UsageHistory(past))
     }
 
-    /// Adds a scope's earlier usage of these `kinds`, if its periods are still the same at `now`.
-    pub(super) fn book(&self, scope: &Scope, kinds: &[LimitKind], now: i64) {
-        for (kind, period) in
-            [(LimitKind::Quota, scope.rules.quota.map(|(p, _)| p)), (LimitKind::Budget, scope.rules.budget.map(|(p, _)| p))]
-        {
-            let Some(period) = period.filter(|_| kinds.contains(&kind)) else { continue };
-            if let Some((start, used)) = self.0.get(&period)
-                && period.at(now).start == *start
-                && let Some(used) = used.get(&scope.name)
-            {
-                scope.restore(*used, kind, now);
-            }
+    /// Adds a scope's earlier usage of what it counts from now on, if the period is still the same at `now`.
+    pub(super) fn book(&self, scope: &Scope, begun: &[Begun], now: i64) {
+        for one in begun {
+            let Some(calendar) = one.id.calendar else { continue };
+            let Some((_, all)) = self.0.get(&calendar).filter(|(start, _)| calendar.at(now).start == *start) else { continue };
+            let Some(past) = all.get(one.child.as_ref().unwrap_or(&scope.name)) else { continue };
+            let amount = match one.id.kind {
+                LimitKind::RequestQuota => past.requests,
+                LimitKind::Quota => past.used.tokens,
+                LimitKind::Budget => past.used.cost.0,
+                LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => continue,
+            };
+            scope.restore(one, amount, now);
         }
     }
+}
+
+/// The listed consumers' groups.
+type Listed<'c> = HashMap<&'c str, Option<usize>>;
+
+/// The usage of all scopes since `start`.
+fn since(ledger: &Ledger, config: &Config, listed: &Listed<'_>, start: i64) -> Result<HashMap<String, InPeriod>, LedgerError> {
+    let query = UsageQuery {
+        since: start.saturating_mul(1000),
+        until: i64::MAX >> 20,
+        by: vec![Dimension::Name("consumer"), Dimension::Name("model"), Dimension::Name("pool")],
+        consumer: None,
+    };
+    let mut all: HashMap<String, InPeriod> = HashMap::new();
+    for row in ledger.usage(&query)? {
+        let tokens = u64::try_from(row.input_tokens.saturating_add(row.output_tokens)).unwrap_or(0);
+        let requests = u64::try_from(row.requests).unwrap_or(0);
+        let cost = row.paid_usd.and_then(Money::from_usd).unwrap_or_default();
+        for scope in scopes_of(&row, config, listed) {
+            let InPeriod { requests: before, used } = all.entry(scope).or_default();
+            *before = before.saturating_add(requests);
+            *used = Used { tokens: used.tokens.saturating_add(tokens), cost: used.cost + cost };
+        }
+    }
+    Ok(all)
 }
 
 /// All rules of a config.
@@ -69,20 +90,23 @@ fn rules(config: &Config) -> impl Iterator<Item = &Rules> {
         .chain(config.pools.iter().map(|pool| &pool.limits))
 }
 
-fn counts_by(rules: &Rules, period: Period) -> bool {
-    rules.quota.is_some_and(|(p, _)| p == period) || rules.budget.is_some_and(|(p, _)| p == period)
-}
-
 /// The names of the scopes that a row of a report belongs to.
-fn scopes_of(row: &UsageRow, config: &Config) -> Vec<String> {
+fn scopes_of(row: &UsageRow, config: &Config, listed: &Listed<'_>) -> Vec<String> {
     let text = |name: &str| row.by.get(name).and_then(|value| value.as_str());
     let mut scopes = Vec::new();
     if let (Some(consumer), Some(model)) = (text("consumer"), text("model")) {
         scopes.extend([consumer_name(consumer), model_name(consumer, model)]);
-        let listed = config.consumers.iter().find(|known| *known.name == *consumer);
-        scopes.extend(listed.and_then(|known| config.groups.get(known.group?)).map(|group| group_name(&group.name)));
+        scopes.extend(lineage(&config.groups, group_of(consumer, config, listed)).map(|(_, group)| group_name(&group.name)));
     }
     scopes.extend(text("pool").map(pool_name));
-    debug_assert!(scopes.len() <= Rank::Pool as usize + 1);
     scopes
+}
+
+/// The group of a consumer, listed or not.
+fn group_of(consumer: &str, config: &Config, listed: &Listed<'_>) -> Option<usize> {
+    match listed.get(consumer) {
+        Some(group) => *group,
+        None if consumer.starts_with(UNLISTED) => config.plugins.auth.tokens.as_ref()?.unlisted.as_ref()?.group,
+        None => None,
+    }
 }

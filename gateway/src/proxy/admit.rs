@@ -1,6 +1,6 @@
 //! Checks a request against its limits, and reserves what it may use.
 
-use spillway_plugins::limits::{Demand, Permit, Remaining};
+use spillway_plugins::limits::{Demand, LimitKind, Path, Permit, Remaining};
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Usage;
 
@@ -8,7 +8,6 @@ use super::refusal::Refusal;
 use super::usage_bound;
 use crate::config::DeploymentPrice;
 use crate::gateway::Gateway;
-use crate::limits::Scopes;
 use crate::request::{Facts, Metering, ModelRequest, RequestBody, Timing};
 
 /// What an admitted request has reserved.
@@ -42,9 +41,9 @@ pub(super) async fn admit(
     if gateway.ledger.as_ref().is_some_and(|ledger| !ledger.may_serve()) {
         return Err(Refusal::NoLedger);
     }
-    let mut scopes = facts.caller.as_ref().map_or_else(Scopes::new, |caller| caller.consumer.account.scopes(&model_request.model.name));
-    scopes.extend(model_request.pool.scope.clone());
-    if scopes.is_empty() {
+    let mut path = facts.caller.as_ref().map_or_else(Path::new, |caller| caller.consumer.account.path(&model_request.model.name));
+    path.extend(model_request.pool.scope.clone());
+    if path.is_empty() {
         return Ok(Admitted { permit: None, remaining: Remaining::default(), input_bound: None });
     }
     let mut demand = Demand { class: facts.class(), ..Demand::default() };
@@ -53,13 +52,13 @@ pub(super) async fn admit(
         let input = usage_bound::input(model_request, body);
         let bound = usage_bound::usage(model_request, input, body.len().max(bytes), facts.runtime.config.usage.assume_completion);
         demand.tokens = bound.tokens();
-        if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
+        if path.steps().iter().any(|step| step.scope.rules.has(LimitKind::Budget)) {
             demand.cost = max_cost(model_request, &bound);
         }
         input_bound = Some(input);
     }
     let began = gateway.clock.now();
-    let admitted = gateway.limits.admit(&scopes, demand, facts.timestamps(began)).await;
+    let admitted = gateway.limits.admit(&path, demand, facts.timestamps(began)).await;
     if gateway.limits.shared.is_some() {
         // Other nodes may have been asked, which takes time that is not the gateway's own.
         timing.waited += gateway.clock.now().since(began);

@@ -87,6 +87,7 @@ fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
         status: over.status,
         end: over.reply.end,
         code: over.reply.end.code(),
+        limit: over.reply.limit.as_ref().map(ToString::to_string),
         cache: over.cache,
         service_tier: over.service_tier.map(ServiceTier::label),
         attempts: over.attempts.iter().map(tried).collect(),

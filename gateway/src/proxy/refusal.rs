@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use spillway_plugins::checks::{Rejection, RejectionStatus};
-use spillway_plugins::limits::{LimitKind, Remaining};
+use spillway_plugins::limits::{LimitKind, Period, Remaining};
 use spillway_plugins::request::BodyError;
 
 use crate::limits::Denied;
@@ -352,7 +352,7 @@ impl Refusal {
             Refusal::UpstreamTimeout { .. } => {
                 shape(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "server_error", "timeout_error", false)
             }
-            Refusal::Limit(denied) => match denied.kind {
+            Refusal::Limit(denied) => match denied.id.kind {
                 _ if denied.unsure => shape(StatusCode::SERVICE_UNAVAILABLE, "quota_unknown", "server_error", "overloaded_error", true),
                 LimitKind::Tokens => {
                     shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "tokens", "rate_limit_error", !denied.too_large)
@@ -360,7 +360,13 @@ impl Refusal {
                 LimitKind::Requests | LimitKind::Concurrent => {
                     shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", "rate_limit_error", true)
                 }
-                LimitKind::Quota => shape(StatusCode::FORBIDDEN, "quota_exceeded", "insufficient_quota", "permission_error", false),
+                // A minute is soon over: a retry helps.
+                _ if denied.id.calendar.is_some_and(|calendar| calendar.period == Period::Minute) => {
+                    shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", "rate_limit_error", !denied.too_large)
+                }
+                LimitKind::RequestQuota | LimitKind::Quota => {
+                    shape(StatusCode::FORBIDDEN, "quota_exceeded", "insufficient_quota", "permission_error", false)
+                }
                 LimitKind::Budget => shape(StatusCode::FORBIDDEN, "budget_exceeded", "insufficient_quota", "permission_error", false),
             },
             Refusal::NoUsage => shape(StatusCode::NOT_FOUND, "no_ledger", INVALID, "not_found_error", false),

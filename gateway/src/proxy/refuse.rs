@@ -14,7 +14,7 @@ pub(super) async fn refuse(gateway: &Gateway, session: &mut Session<'_>, own: Ow
     own.reply.end = End::Refused(shape.code);
     own.reply.status = Some(shape.status.as_u16());
     if let Refusal::Limit(denied) = refusal {
-        own.reply.limit = Some(Box::new(RefusedBy { owner: denied.scope.clone(), kind: denied.kind, demand: denied.demand }));
+        own.reply.limit = Some(Box::new(RefusedBy { owner: denied.scope.clone(), id: denied.id, demand: denied.demand }));
     }
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
     let complete = |head: &mut ReplyHead| {

@@ -80,7 +80,7 @@ fn of_request(over: &FinishedRequest<'_>, model_request: &ModelRequest, code: &'
     let common = common(over, model_request, input_bound);
     match &over.reply.limit {
         Some(limit) => Refusal {
-            outcome: limit.kind.label().into(),
+            outcome: limit.id.kind.label().into(),
             owner: limit.owner.as_str().into(),
             tokens: Some(limit.demand.tokens),
             cost: Some(limit.demand.cost.0),

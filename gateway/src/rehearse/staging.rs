@@ -34,6 +34,7 @@ pub(super) fn staged(config: &Config, addresses: &Addresses, ledger: Option<&Pat
         rules.folder = folder.to_owned();
         rules.may_grow = false;
         rules.durability = Durability::Fast;
+        rules.ship = None;
         rules
     });
     config.log.access = AccessLogConfig::Off;

@@ -9,7 +9,7 @@ use spillway_plugins::limits::Rules;
 use super::credential::{Caller, callers};
 use super::derive::takes_requests;
 use super::fault::{Fault, FaultKind};
-use crate::config::{Config, PoolConfig};
+use crate::config::{Config, PoolConfig, lineage};
 
 /// Requests to each pool.
 const REQUESTS: u32 = 24;
@@ -152,9 +152,10 @@ fn rules<'c>(config: &'c Config, pool: &'c PoolConfig, caller: &Caller, model: &
     if let Some(consumer) = caller.consumer.map(|at| &config.consumers[at]) {
         all.push(&consumer.limits.rules);
         all.extend(consumer.limits.models.get(model));
-        all.extend(consumer.group.map(|group| &config.groups[group].rules));
+        all.extend(lineage(&config.groups, consumer.group).map(|(_, group)| &group.rules));
     } else if let Some(unlisted) = config.plugins.auth.tokens.as_ref().and_then(|tokens| tokens.unlisted.as_ref()) {
         all.push(&unlisted.limits.rules);
+        all.extend(lineage(&config.groups, unlisted.group).map(|(_, group)| &group.rules));
     }
     all
 }

@@ -1,6 +1,8 @@
 //! What the caller has received.
 
-use spillway_plugins::limits::{Demand, LimitKind};
+use std::fmt;
+
+use spillway_plugins::limits::{Demand, LimitId};
 
 use crate::request_end::End;
 
@@ -27,7 +29,13 @@ pub struct RefusedBy {
     /// Whose limit it is: `consumer 'crm-bot'`.
     pub owner: String,
     /// Which limit.
-    pub kind: LimitKind,
+    pub id: LimitId,
     /// What the request would have reserved.
     pub demand: Demand,
+}
+
+impl fmt::Display for RefusedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.id, self.owner)
+    }
 }

@@ -25,6 +25,7 @@ use super::reload::{By, Reloader, Source};
 use super::service::Service;
 use super::signals::{Signal, Signals};
 use super::start_error::StartError;
+use super::start_ledger::start_ledger;
 use super::systemd::Manager;
 use super::{listen, self_listener, shadow_listener, sharing, unattended};
 use crate::audit::Audit;
@@ -32,7 +33,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
 use crate::issued_keys::IssuedKeys;
-use crate::ledger::{Ledger, LedgerRules};
+use crate::ledger::Ledger;
 use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
 use crate::ptu_file::PtuFile;
@@ -158,8 +159,7 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
         metrics.watch_state(folder)?;
     }
     let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
-    let start_ledger = |rules: LedgerRules| Ledger::start(rules, clock.clone(), metrics.ledger.clone());
-    let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);
+    let ledger = config.ledger.clone().map(|rules| start_ledger(rules, &config, &metrics, &clock)).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
     let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone())?);
     keys.join(KEYS).await;

@@ -22,6 +22,7 @@ mod shadow_listener;
 mod sharing;
 mod signals;
 mod start_error;
+mod start_ledger;
 mod systemd;
 mod unattended;
 
@@ -32,3 +33,4 @@ pub use lifecycle::{Launch, Running, launch, run, start};
 pub use listeners::BindError;
 pub use reload::{By, ReloadError, Reloaded, Reloader, Source};
 pub use start_error::StartError;
+pub use start_ledger::node_identity;

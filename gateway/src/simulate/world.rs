@@ -20,8 +20,7 @@ use crate::balance::route::{self, Route};
 use crate::balance::target::TargetId;
 use crate::balance::waiting::Waiting;
 use crate::clock::Tick;
-use crate::config::number_of;
-use crate::config::{Config, DeploymentPrice, PoolConfig};
+use crate::config::{Config, DeploymentPrice, PoolConfig, UNLISTED, number_of};
 
 /// What isn't in the config.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -175,7 +174,10 @@ impl World {
         }
         let name = names.name(number);
         let listed = self.config.consumers.iter().find(|consumer| consumer.name == name);
-        let group = listed.and_then(|consumer| self.config.groups.get(consumer.group?));
+        let unlisted = self.config.plugins.auth.tokens.as_ref().and_then(|tokens| tokens.unlisted.as_ref());
+        let group = listed
+            .map_or_else(|| unlisted.filter(|_| name.starts_with(UNLISTED)).and_then(|unlisted| unlisted.group), |consumer| consumer.group);
+        let group = group.and_then(|group| self.config.groups.get(group));
         let known = Arc::new(Known {
             number: number_of(&name),
             group: group.map(|group| number_of(&group.name)),

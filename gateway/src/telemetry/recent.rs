@@ -70,6 +70,9 @@ pub struct Recent {
     pub end: End,
     /// The error code, if the gateway answered itself.
     pub code: Option<&'static str>,
+    /// The limit that refused it, and whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
     /// The result of the cache, if there is one.
     pub cache: Option<&'static str>,
     /// The service tier that the answer names.
@@ -148,6 +151,7 @@ mod tests {
             status: 200,
             end: End::Complete,
             code: None,
+            limit: None,
             cache: None,
             service_tier: None,
             attempts: Vec::new(),

@@ -49,7 +49,7 @@ async fn rates_are_told_and_refusals_say_when_to_come_back() {
     let too_large = ask_as(gateway.address, "crm", &capped(1000)).await;
     assert_eq!((too_large.status, header(&too_large, "x-should-retry").as_str()), (429, "false"), "it never fits");
     assert!(too_large.json()["error"]["message"].as_str().unwrap().contains("completion cap"));
-    assert_eq!(gateway.metric("spillway_limit_refusals_total{limit=\"tokens_per_minute\",scope=\"consumer\"}").await, 2.0);
+    assert_eq!(gateway.metric("spillway_limit_refusals_total{limit=\"tokens_per_minute\",scope=\"consumer\",window=\"\"}").await, 2.0);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn quotas_and_budgets_are_403_and_survive_a_restart() {
     assert_eq!((broke.status, broke.code().as_str()), (403, "budget_exceeded"), "0.08 spent, and it may cost 0.10");
     assert_eq!(ask_as(gateway.address, "shop", &capped(60)).await.status, 200, "what fits goes");
     assert_eq!(ask_as(gateway.address, "crm", &capped(40)).await.status, 200);
-    let alerts = "spillway_limit_alerts_total{limit=\"token_quota\",percent=\"80\",scope=\"consumer\"}";
+    let alerts = "spillway_limit_alerts_total{limit=\"token_quota\",percent=\"80\",scope=\"consumer\",window=\"year\"}";
     assert_eq!(gateway.metric(alerts).await, 1.0, "400 of 450");
 }
 
@@ -146,7 +146,7 @@ async fn a_shadow_limit_only_counts() {
     for _ in 0..3 {
         assert_eq!(ask_as(gateway.address, "crm", &capped(10)).await.status, 200);
     }
-    assert_eq!(gateway.metric("spillway_limit_shadowed_total{limit=\"requests_per_minute\",scope=\"consumer\"}").await, 2.0);
+    assert_eq!(gateway.metric("spillway_limit_shadowed_total{limit=\"requests_per_minute\",scope=\"consumer\",window=\"\"}").await, 2.0);
 }
 
 #[tokio::test]
@@ -248,4 +248,81 @@ async fn applications_that_come_by_themselves_have_the_default_limits() {
         }
         assert_eq!(statuses, [200, 200, 429], "{application} by itself");
     }
+}
+
+/// An organisation, a team with a guarantee, and another one.
+const ORGANISATION: &str = r#"
+[[groups]]
+name = "acme"
+limits = { request_quota = [{ requests = 6, period = "year" }, { requests = 100, period = "month" }] }
+[[groups]]
+name = "search"
+parent = "acme"
+guaranteed = { request_quota = { requests = 2, period = "year" } }
+[[groups]]
+name = "shop"
+parent = "acme"
+limits = { token_quota = { tokens = 100_000, period = "year", time_zone = "Europe/Berlin" } }
+"#;
+
+#[tokio::test]
+async fn a_tree_of_groups_limits_all_below_and_keeps_what_is_guaranteed_also_after_a_restart() {
+    let backend = ScriptedBackend::start(|_| hundred()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let rest = consumer("finder", "group = \"search\"\n") + &consumer("till", "group = \"shop\"\n") + ORGANISATION;
+    let text = config(&[member("a", &backend, 1)], "", &rest).replace("#server", &state_dir(folder.path()));
+    let gateway = Gateway::start(&text).await;
+    assert_eq!(ask_as(gateway.address, "till", &capped(100)).await.status, 200);
+    assert_eq!(ask_as(gateway.address, "finder", &capped(100)).await.status, 200);
+    gateway.running.stop(std::future::pending()).await;
+    // The ledger has what each of them used.
+    let gateway = Gateway::start(&text).await;
+    for _ in 0..3 {
+        assert_eq!(ask_as(gateway.address, "till", &capped(100)).await.status, 200);
+    }
+    let refused = ask_as(gateway.address, "till", &capped(100)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "quota_exceeded"));
+    let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.starts_with("the rest of the quota of group 'acme' per year is guaranteed to others in it; it starts again in"),
+        "{message}"
+    );
+    let id = refused.header("x-request-id").unwrap().to_owned();
+    let explained = gateway.admin(&format!("/api/requests/{id}")).await.json();
+    assert_eq!(explained["limit"], "request_quota per year of group 'acme'");
+    assert_eq!(ask_as(gateway.address, "finder", &capped(100)).await.status, 200, "its guarantee");
+    assert_eq!(ask_as(gateway.address, "finder", &capped(100)).await.status, 403, "all of it is used");
+    let limits = gateway.admin("/api/limits").await.json();
+    let of = |name: &str| limits["scopes"].as_array().unwrap().iter().find(|scope| scope["scope"] == name).unwrap().clone();
+    let acme = of("group 'acme'");
+    assert_eq!(acme["limits"]["request_quota"], json!({ "limit": 6, "used": 6 }), "the window of which least is left");
+    assert_eq!(
+        (&acme["windows"][0]["used"], &acme["windows"][1]["used"], &acme["windows"][1]["period"]),
+        (&json!(6), &json!(6), &json!("month"))
+    );
+    assert_eq!(acme["windows"][0]["guaranteed"], json!([{ "to": "group 'search'", "amount": 2, "used": 2 }]));
+    let shop = of("group 'shop'");
+    assert_eq!(
+        (&shop["parent"], &shop["windows"][0]["used"], &shop["windows"][0]["time_zone"]),
+        (&json!("group 'acme'"), &json!(400), &json!("Europe/Berlin"))
+    );
+    let refusals = "spillway_limit_refusals_total{limit=\"request_quota\",scope=\"group\",window=\"year\"}";
+    assert_eq!(gateway.metric(refusals).await, 2.0);
+}
+
+#[tokio::test]
+async fn applications_that_come_by_themselves_are_leaves_of_a_group() {
+    let backend = ScriptedBackend::start(|_| hundred()).await;
+    let groups = "[[groups]]\nname = \"all\"\nlimits = { requests_per_minute = 3 }\n[[groups]]\nname = \"people\"\nparent = \"all\"\n";
+    let unlisted = "[plugins.auth.jwt.unlisted]\ngroup = \"people\"\nlimits = { requests_per_minute = 2 }\n";
+    let (issuer, key, gateway) = crate::callers::with_issuer(&backend, "", unlisted, groups).await;
+    let mut statuses = Vec::new();
+    for application in ["one", "one", "one", "two", "two"] {
+        let bearer = format!("Bearer {}", key.token("a", &issuer.claims(application)));
+        let request = post("/v1/chat/completions", &[("authorization", &bearer)], chat(false).to_string().as_bytes());
+        statuses.push(spillway_testkit::client::ask(gateway.address, request).await.unwrap().status);
+    }
+    assert_eq!(statuses, [200, 200, 429, 200, 429], "two each, three together");
+    let refusals = "spillway_limit_refusals_total{limit=\"requests_per_minute\",scope=\"group\",window=\"\"}";
+    assert_eq!(gateway.metric(refusals).await, 1.0);
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod abuse;
 mod admin;
+mod all_nodes;
 mod bodies;
 mod cache;
 mod callers;

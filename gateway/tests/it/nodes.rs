@@ -308,6 +308,48 @@ async fn without_redis_a_quota_does_as_the_config_says() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_group_guarantees_holds_among_nodes() {
+    let server = RedisServer::start(None);
+    let (backend, _) = counting().await;
+    let groups = r#"
+[[groups]]
+name = "org"
+limits = { token_quota = [{ tokens = 20_000, period = "year" }, { tokens = 30_000, period = "month", time_zone = "Asia/Tokyo" }], requests_per_minute = 10_000 }
+[[groups]]
+name = "own"
+parent = "org"
+guaranteed = "25%"
+"#;
+    let rest = consumer("crm", "group = \"org\"\n") + &consumer("kept", "group = \"own\"\n") + groups + &redis(server.port);
+    let text = config(&[member("a", &backend, 1)], "", &rest);
+    let nodes = [Gateway::start(&text).await, Gateway::start(&text).await, Gateway::start(&text).await];
+    // Siblings use what they get, until nobody gets more.
+    let mut siblings = 0;
+    for _ in 0..3 {
+        for node in &nodes {
+            siblings += exhaust(node).await * 50;
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    assert!((13_000..=15_000).contains(&siblings), "{siblings} of 15000 that aren't guaranteed");
+    let mut own = 0;
+    let mut refused = 0;
+    for round in 0..400 {
+        match ask_as(nodes[round % 3].address, "kept", &body()).await.status {
+            200 => own += 50,
+            _ => {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        if refused > 12 {
+            break;
+        }
+    }
+    assert!((4_500..=20_000 - siblings).contains(&own), "{own} of 5000 that are guaranteed");
+}
+
 #[tokio::test]
 async fn a_throttle_that_one_node_meets_the_other_knows() {
     let server = RedisServer::start(None);

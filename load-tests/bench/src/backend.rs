@@ -41,7 +41,8 @@ pub fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-fn content_length(head: &[u8]) -> usize {
+/// The length of a body, by its head.
+pub fn content_length(head: &[u8]) -> usize {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     head.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
@@ -84,9 +85,11 @@ async fn serve(mut tcp: TcpStream, may_refuse: bool) {
     }
 }
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-ratelimit-remaining-requests: 999\r\nx-ratelimit-limit-requests: 1000\r\nx-ratelimit-remaining-tokens: 99999\r\nx-ratelimit-limit-tokens: 100000\r\napim-request-id: 7f1e0f7e-2f0c-4b5e-9d0e-2f0c4b5e9d0e\r\ncontent-length: 323\r\n\r\n{\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"A spillway lets water that a dam can't hold run off where it does no harm.\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":18,\"total_tokens\":218}}";
+/// A whole answer.
+pub const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-ratelimit-remaining-requests: 999\r\nx-ratelimit-limit-requests: 1000\r\nx-ratelimit-remaining-tokens: 99999\r\nx-ratelimit-limit-tokens: 100000\r\napim-request-id: 7f1e0f7e-2f0c-4b5e-9d0e-2f0c4b5e9d0e\r\ncontent-length: 323\r\n\r\n{\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"A spillway lets water that a dam can't hold run off where it does no harm.\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":18,\"total_tokens\":218}}";
 
-const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+/// The head of a stream.
+pub const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 fn chunk(text: &str) -> Vec<u8> {
     format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
@@ -99,15 +102,25 @@ fn event(delta: &str, finish: &str) -> Vec<u8> {
     chunk(&WORD.replace("{\"content\":\" spillway\"}", delta).replace("\"finish_reason\":null", &format!("\"finish_reason\":{finish}")))
 }
 
+/// A chunk with a word.
+pub fn word() -> Vec<u8> {
+    event("{\"content\":\" spillway\"}", "null")
+}
+
+/// The last chunks of a stream.
+pub fn last_events() -> Vec<u8> {
+    let usage = "data: {\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":49,\"total_tokens\":249}}\n\n";
+    [event("{}", "\"stop\""), chunk(usage), chunk("data: [DONE]\n\n"), b"0\r\n\r\n".to_vec()].concat()
+}
+
 async fn stream(tcp: &mut TcpStream) -> std::io::Result<()> {
     tcp.write_all(HEAD).await?;
-    let word = event("{\"content\":\" spillway\"}", "null");
+    let word = word();
     for _ in 0..CHUNKS - 1 {
         tcp.write_all(&word).await?;
         tokio::time::sleep(PAUSE).await;
     }
-    let usage = "data: {\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":49,\"total_tokens\":249}}\n\n";
-    tcp.write_all(&[event("{}", "\"stop\""), chunk(usage), chunk("data: [DONE]\n\n"), b"0\r\n\r\n".to_vec()].concat()).await
+    tcp.write_all(&last_events()).await
 }
 
 /// A stream that has begun and then waits until the other side hangs up.

@@ -81,7 +81,8 @@ fn replaced(bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
 pub const CONNECTIONS: usize = 8;
 const STREAMS: usize = 64;
 
-fn request(body: usize, mode: &str) -> Vec<u8> {
+/// A request with a body of this size; the backends do what its mode says.
+pub fn request(body: usize, mode: &str) -> Vec<u8> {
     let frame =
         r#"{"model":"m","temperature":0.7,"messages":[{"role":"system","content":"You are helpful."},{"role":"user","content":""}]}"#;
     // Prose with a line break every 80 characters or so, as prompts have.

@@ -2,6 +2,7 @@
 //! they cost: ratios, not absolute times.
 //!
 //! `bench --profile GATEWAY FLOOR` counts instructions and system calls instead.
+//! `bench --soak GATEWAY SECONDS` lets the gateway run for long with backends that fail.
 //! `bench GATEWAY FLOOR [SECONDS [CASE]]` with the paths of the two programs. Both are driven by the same
 //! callers against the same backends, in slices that alternate, for several turns; what is compared is
 //! the processor time that the operating system booked on each.
@@ -20,6 +21,7 @@ mod others;
 mod process;
 mod profile;
 mod scale;
+mod soak;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,6 +55,15 @@ async fn main() {
         let cases = CASES.map(|(name, case, _)| (name, case));
         return profile::table(Path::new(gateway), Path::new(floor), &backend, &cases).await;
     }
+    if let [first, gateway, seconds] = arguments.as_slice()
+        && first == "--soak"
+    {
+        process::pin_myself();
+        let seconds = seconds.parse().unwrap_or_else(|_| panic!("'{seconds}' is no number of seconds"));
+        let held = soak::run(Path::new(gateway), Duration::from_secs(seconds)).await;
+        println!("{}", if held { "all of it holds" } else { "something doesn't hold" });
+        std::process::exit(i32::from(!held));
+    }
     let [gateway, floor, rest @ ..] = arguments.as_slice() else { panic!("usage: bench GATEWAY FLOOR [SECONDS [CASE]]") };
     let turn = Duration::from_secs_f64(rest.first().and_then(|text| text.parse().ok()).unwrap_or(1.0));
     process::pin_myself();
@@ -77,6 +88,8 @@ async fn main() {
     let per_chunk = cost(&mut gateway, Case::Stream, turn).await;
     println!("{:<32}{metered:>8.1} µs (budget 4)", "limits and ledger, a request");
     println!("{:<32}{:>8.0} ns (budget 2000)", "admitting and settling", metering::admission());
+    let [two, four] = [2, 4].map(metering::of_users);
+    println!("{:<32}{:>8.0} ns more than the {two:.0} ns in two (budget 1000)", "10,000 users, four nodes deep", four - two);
     let tap = metering::tap(backend::WORD.as_bytes());
     println!("{:<32}{tap:>8.0} ns, {:.1} % of a chunk (budget 10)", "reading a chunk", tap / per_chunk / 10.0);
     let cache = Variant { name: "keeping", rest: features::CACHE, ..Variant::default() };

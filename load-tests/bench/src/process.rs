@@ -170,6 +170,11 @@ impl Proxy {
         time.tv_sec().unsigned_abs() * 1_000_000 + time.tv_nsec().unsigned_abs() / 1000
     }
 
+    /// Open descriptors.
+    pub fn descriptors(&mut self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the proxy runs").count()
+    }
+
     /// Resident memory.
     pub fn resident_kib(&mut self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the proxy runs");

@@ -1,15 +1,18 @@
 //! Admission: a request is admitted by all of its scopes at once, or by none.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::path::{Path, Step};
+use super::rules::LimitId;
 use super::scope::{Rank, Scope};
 use super::state::{Hold, Obstacle, State};
-use super::{Alert, Cell, Counter, Demand, LimitKind, Remaining, Timestamps, Used};
+use super::{Alert, Cell, Counter, Demand, Remaining, Timestamps, Used};
 
-type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
+type Booked<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
 
 /// Why a request is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,86 +24,106 @@ pub enum Refused {
         /// The kind of its owner.
         rank: Rank,
         /// Which limit.
-        kind: LimitKind,
+        id: LimitId,
         /// Its value, in requests, tokens or [`crate::prices::Money`]'s unit.
         limit: u64,
         /// Time until a retry makes sense, if known.
         wait: Option<Duration>,
         /// The request needs more than the whole limit.
         too_large: bool,
-        /// The rest of the limit is reserved for other classes.
-        by_class: bool,
-        /// What is left of this scope's limits per minute, if the caller may know.
+        /// Why the rest of the limit is not for this request, if that is so.
+        kept: Option<KeptFor>,
+        /// What is left of this scope's limits, if the caller may know.
         remaining: Remaining,
     },
-    /// A limit may allow it, but this node's share doesn't: the other nodes must be asked. By index of the scope.
-    Share(SmallVec<[(usize, LimitKind); 2]>),
+    /// A limit may allow it, but this node's share doesn't: the other nodes must be asked. By index of the step.
+    Share(SmallVec<[(usize, LimitId); 2]>),
+}
+
+/// For whom the rest of a limit is reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptFor {
+    /// Other classes of callers.
+    Classes,
+    /// Scopes to which it is guaranteed.
+    Guarantees,
 }
 
 /// The reservation of a request. If it is dropped without [`Permit::settle`], the request used nothing; after
 /// [`Permit::spend`], everything that was reserved.
 #[derive(Debug)]
 pub struct Permit<C: Cell<State> = parking_lot::Mutex<State>> {
-    scopes: Scopes<C>,
+    scopes: Booked<C>,
     demand: Demand,
     /// Something may have been used.
     spent: bool,
-    /// What the caller has left, the least of its own scopes.
+    /// What the caller has left, the least of its own scopes and its groups.
     pub remaining: Remaining,
     /// Limits in shadow mode that would have refused the request.
-    pub shadowed: SmallVec<[(Rank, LimitKind); 1]>,
+    pub shadowed: SmallVec<[(Rank, LimitId); 1]>,
 }
 
-/// Admits a request, or refuses it and reserves nothing. `scopes` are in the order of their rank, at most one of each.
-/// Alerts are about limits that are almost used up.
+/// Admits a request, or refuses it and reserves nothing. Alerts are about limits that are almost used up.
 ///
 /// # Errors
 /// [`Refused`]
 pub fn admit<C: Cell<State>>(
-    scopes: &[Arc<Scope<C>>],
+    path: &Path<C>,
     demand: Demand,
     now: Timestamps,
     mut alert: impl FnMut(&Scope<C>, Alert),
 ) -> Result<Permit<C>, Refused> {
-    debug_assert!(scopes.is_sorted_by(|a, b| a.rank < b.rank), "two requests must lock in the same order");
-    let mut guards: SmallVec<[C::Guard<'_>; 4]> = scopes.iter().map(|scope| scope.lock()).collect();
+    let steps = path.steps();
+    debug_assert!(steps.is_sorted_by(|a, b| a.scope.number() < b.scope.number()), "two requests must lock in the same order");
+    let mut guards: SmallVec<[C::Guard<'_>; 4]> = steps.iter().map(|step| step.scope.lock()).collect();
     let mut shadowed = SmallVec::new();
     let mut worst: Option<(usize, Obstacle)> = None;
     let mut share = SmallVec::new();
-    for (index, (scope, state)) in scopes.iter().zip(&mut guards).enumerate() {
-        let Some(obstacle) = state.obstacle(&scope.rules, &demand, now) else { continue };
+    for (index, (Step { scope, via, .. }, state)) in steps.iter().zip(&mut guards).enumerate() {
+        let Some(obstacle) = state.obstacle(&scope.plan, *via, &demand, now) else { continue };
         if scope.rules.shadow {
             // If only this node's share is too small, other nodes may give some.
             if !obstacle.by_share {
-                shadowed.push((scope.rank, obstacle.kind));
+                shadowed.push((scope.rank, obstacle.id));
             }
         } else if obstacle.by_share {
-            share.push((index, obstacle.kind));
-        } else if worst.as_ref().is_none_or(|(_, other)| (obstacle.too_large, obstacle.wait) > (other.too_large, other.wait)) {
+            share.push((index, obstacle.id));
+        } else if worst.as_ref().is_none_or(|(at, other)| weight(&steps[index], &obstacle) > weight(&steps[*at], other)) {
             worst = Some((index, obstacle));
         }
     }
     if let Some((index, obstacle)) = worst {
-        let scope = &scopes[index];
-        let remaining = if scope.rank <= Rank::ConsumerModel { guards[index].remaining(&scope.rules, now) } else { Remaining::default() };
-        let alerts = guards[index].alerts(&scope.rules, now, Some(obstacle.kind).filter(|_| !obstacle.too_large));
+        let Step { scope, via, .. } = &steps[index];
+        let shown = scope.rank != Rank::Pool;
+        let remaining = if shown { guards[index].remaining(&scope.plan, *via, now) } else { Remaining::default() };
+        let alerts = guards[index].alerts(&scope.plan, now, Some(obstacle.place).filter(|_| !obstacle.too_large));
         drop(guards);
-        alerts.into_iter().flatten().for_each(|reached| alert(scope, reached));
-        let Obstacle { kind, limit, wait, too_large, by_class, .. } = obstacle;
-        return Err(Refused::Limit { scope: scope.name.clone(), rank: scope.rank, kind, limit, wait, too_large, by_class, remaining });
+        alerts.into_iter().for_each(|reached| alert(scope, reached));
+        let Obstacle { id, limit, wait, too_large, .. } = obstacle;
+        let kept = match () {
+            () if obstacle.by_class => Some(KeptFor::Classes),
+            () if obstacle.by_guarantee => Some(KeptFor::Guarantees),
+            () => None,
+        };
+        return Err(Refused::Limit { scope: scope.name.clone(), rank: scope.rank, id, limit, wait, too_large, kept, remaining });
     }
     if !share.is_empty() {
         return Err(Refused::Share(share));
     }
     let mut remaining = Remaining::default();
-    let mut booked = Scopes::new();
-    for (scope, state) in scopes.iter().zip(&mut guards) {
-        booked.push((Arc::clone(scope), state.book(&demand, now)));
-        if scope.rank <= Rank::ConsumerModel {
-            remaining = tightest(remaining, state.remaining(&scope.rules, now));
+    let mut booked = Booked::new();
+    for (Step { scope, via, .. }, state) in steps.iter().zip(&mut guards) {
+        booked.push((Arc::clone(scope), state.book(&scope.plan, *via, &demand, now)));
+        if scope.rank != Rank::Pool {
+            remaining = tightest(remaining, state.remaining(&scope.plan, *via, now));
         }
     }
     Ok(Permit { scopes: booked, demand, spent: false, remaining, shadowed })
+}
+
+/// How much an obstacle matters to the caller: the one with the longest wait; of equal ones, the one nearest to it.
+fn weight<C: Cell<State>>(step: &Step<C>, obstacle: &Obstacle) -> (bool, Option<Duration>, Reverse<u8>) {
+    (obstacle.too_large, obstacle.wait, Reverse(step.distance))
 }
 
 fn tightest(one: Remaining, other: Remaining) -> Remaining {
@@ -133,11 +156,11 @@ impl<C: Cell<State>> Permit<C> {
     pub fn book(&self, used: Used, now: Timestamps, mut alert: impl FnMut(&Scope<C>, Alert)) {
         for (scope, hold) in &self.scopes {
             let mut state = scope.lock();
-            state.advance(now.second());
+            state.advance(now);
             state.add(hold, &self.demand, used);
-            let alerts = state.alerts(&scope.rules, now, None);
+            let alerts = state.alerts(&scope.plan, now, None);
             drop(state);
-            alerts.into_iter().flatten().for_each(|reached| alert(scope, reached));
+            alerts.into_iter().for_each(|reached| alert(scope, reached));
         }
     }
 
@@ -145,7 +168,7 @@ impl<C: Cell<State>> Permit<C> {
     pub fn renew(&mut self, now: Timestamps) {
         for (scope, hold) in &mut self.scopes {
             let mut state = scope.lock();
-            state.advance(now.second());
+            state.advance(now);
             state.renew(hold, &self.demand, now);
         }
     }
@@ -153,10 +176,10 @@ impl<C: Cell<State>> Permit<C> {
     /// The quota or budget that is used up, so that the reservation no longer fits, if any.
     pub fn ended(&self, now: Timestamps) -> Option<Refused> {
         self.scopes.iter().find_map(|(scope, _)| {
-            let (kind, limit, wait) = scope.lock().ended(&scope.rules, now).filter(|_| !scope.rules.shadow)?;
+            let (id, limit, wait) = scope.lock().ended(&scope.plan, now).filter(|_| !scope.rules.shadow)?;
             let (scope, rank) = (scope.name.clone(), scope.rank);
             let remaining = Remaining::default();
-            Some(Refused::Limit { scope, rank, kind, limit, wait, too_large: false, by_class: false, remaining })
+            Some(Refused::Limit { scope, rank, id, limit, wait, too_large: false, kept: None, remaining })
         })
     }
 
@@ -164,19 +187,18 @@ impl<C: Cell<State>> Permit<C> {
     pub fn settle(mut self, used: Used, now: Timestamps, mut alert: impl FnMut(&Scope<C>, Alert)) {
         for (scope, hold) in std::mem::take(&mut self.scopes) {
             let mut state = scope.lock();
-            state.advance(now.second());
+            state.advance(now);
             state.settle(&hold, &self.demand, used);
-            let alerts = state.alerts(&scope.rules, now, None);
+            let alerts = state.alerts(&scope.plan, now, None);
             drop(state);
-            alerts.into_iter().flatten().for_each(|reached| alert(&scope, reached));
+            alerts.into_iter().for_each(|reached| alert(&scope, reached));
         }
     }
 }
 
 impl<C: Cell<State>> Drop for Permit<C> {
     fn drop(&mut self) {
-        let Demand { tokens, cost, .. } = self.demand;
-        let used = if self.spent { Used { tokens, cost } } else { Used::default() };
+        let used = if self.spent { self.demand.most() } else { Used::default() };
         for (scope, hold) in &self.scopes {
             scope.lock().settle(hold, &self.demand, used);
         }

@@ -1,4 +1,4 @@
-//! The counters of one holder.
+//! The counters of limits per minute of one holder.
 
 use super::rolling::Rolling;
 

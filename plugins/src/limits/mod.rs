@@ -1,19 +1,28 @@
-//! Limits: requests and tokens per minute, concurrent requests, token quotas and money budgets per calendar period; for
-//! a consumer, a consumer's model, a group and a pool at once.
+//! Limits: requests and tokens per minute, concurrent requests, and quotas of requests, tokens and money per calendar
+//! period, several at once; for a consumer, a consumer's model, its groups and a pool.
 //!
 //! A request reserves what it may need in all of its [`Scope`]s, or in none. Its real usage settles the reservation. So
 //! admitted usage exceeds a limit by at most what requests in flight use beyond their own reservations: by nothing, if
 //! they have a completion cap and the prompt is not longer than estimated.
 //!
+//! Groups may be in groups. A part of a group's limits can be guaranteed to something below it ([`Guarantee`]): what
+//! others use must fit into the rest, so nobody else can use it up.
+//!
 //! Limits per minute always count the last sixty seconds: there is no start of a minute at which twice the limit would
-//! fit. They use monotonic time; quotas and budgets use the calendar.
+//! fit. They use monotonic time; quotas and budgets use the calendar of a time zone.
 
 mod admission;
+mod calendar;
 mod cell;
 mod class;
+mod counts;
 mod meters;
+mod path;
 mod period;
+mod plan;
+mod proposal;
 mod rolling;
+mod rules;
 mod scope;
 mod share;
 mod state;
@@ -21,22 +30,30 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod windows;
+mod zone;
 
-pub use admission::{Permit, Refused, admit};
+pub use admission::{KeptFor, Permit, Refused, admit};
+pub use calendar::Calendar;
 pub use cell::Cell;
 pub use class::Class;
+pub use path::{Path, Step};
 pub use period::{Period, Span};
-pub use scope::{Rank, Scope, Snapshot};
-pub use share::{Proposal, Share, cut_off};
-pub use state::State;
+pub use rules::{Guarantee, LimitId, Rules, Window};
+pub use scope::{LimitUse, Rank, Scope};
+pub use share::{Asked, Before, Granted, Part, Proposal, Share};
+pub use state::{Begun, State};
 pub use tally::Tally;
+pub use zone::Zone;
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::prices::Money;
 
 /// What is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LimitKind {
     /// Requests in the last minute.
     Requests,
@@ -44,6 +61,8 @@ pub enum LimitKind {
     Tokens,
     /// Concurrent requests.
     Concurrent,
+    /// Requests per period.
+    RequestQuota,
     /// Tokens per period.
     Quota,
     /// Money per period.
@@ -52,53 +71,18 @@ pub enum LimitKind {
 
 impl LimitKind {
     /// All of them, in order of declaration.
-    pub const ALL: [LimitKind; 5] = [LimitKind::Requests, LimitKind::Tokens, LimitKind::Concurrent, LimitKind::Quota, LimitKind::Budget];
+    pub const ALL: [LimitKind; 6] =
+        [LimitKind::Requests, LimitKind::Tokens, LimitKind::Concurrent, LimitKind::RequestQuota, LimitKind::Quota, LimitKind::Budget];
 
-    /// A short label for metrics.
+    /// A short label for metrics; its key in the config.
     pub fn label(self) -> &'static str {
         match self {
             LimitKind::Requests => "requests_per_minute",
             LimitKind::Tokens => "tokens_per_minute",
             LimitKind::Concurrent => "concurrent_requests",
+            LimitKind::RequestQuota => "request_quota",
             LimitKind::Quota => "token_quota",
             LimitKind::Budget => "budget",
-        }
-    }
-}
-
-/// The limits of one scope. `None` is no limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// Requests in any sixty seconds.
-    pub requests_per_minute: Option<u64>,
-    /// Tokens in any sixty seconds.
-    pub tokens_per_minute: Option<u64>,
-    /// Concurrent requests.
-    pub concurrent: Option<u64>,
-    /// Tokens per period.
-    pub quota: Option<(Period, u64)>,
-    /// Money per period.
-    pub budget: Option<(Period, Money)>,
-    /// Requests are never refused, only counted.
-    pub shadow: bool,
-    /// Whether classes of callers are distinguished when there is not enough capacity.
-    pub classes: bool,
-}
-
-impl Rules {
-    /// Whether there are no limits.
-    pub fn is_empty(&self) -> bool {
-        LimitKind::ALL.into_iter().all(|kind| self.limit(kind).is_none())
-    }
-
-    /// The limit of a kind, in requests, tokens or [`Money`]'s unit.
-    pub fn limit(&self, kind: LimitKind) -> Option<u64> {
-        match kind {
-            LimitKind::Requests => self.requests_per_minute,
-            LimitKind::Tokens => self.tokens_per_minute,
-            LimitKind::Concurrent => self.concurrent,
-            LimitKind::Quota => self.quota.map(|(_, tokens)| tokens),
-            LimitKind::Budget => self.budget.map(|(_, money)| money.0),
         }
     }
 }
@@ -114,6 +98,13 @@ pub struct Demand {
     pub class: Class,
 }
 
+impl Demand {
+    /// All of it, as usage.
+    pub fn most(&self) -> Used {
+        Used { tokens: self.tokens, cost: self.cost }
+    }
+}
+
 /// The real usage of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
@@ -123,16 +114,25 @@ pub struct Used {
     pub cost: Money,
 }
 
-/// A quota or budget has reached a percentage that operators should know.
+impl Used {
+    /// How much more this is than `other`.
+    fn beyond(self, other: Used) -> Used {
+        Used { tokens: self.tokens.saturating_sub(other.tokens), cost: Money(self.cost.0.saturating_sub(other.cost.0)) }
+    }
+}
+
+/// A limit per period has reached a percentage that operators should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alert {
     /// Which limit.
     pub kind: LimitKind,
+    /// Its periods.
+    pub calendar: Option<Calendar>,
     /// 80 or 100.
     pub percent: u64,
 }
 
-/// One limit per minute, as callers see it.
+/// One limit, as callers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counter {
     /// The limit.
@@ -146,25 +146,10 @@ pub struct Counter {
 /// What a caller has left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Remaining {
-    /// Of requests per minute.
+    /// Of requests per minute, or of a request quota, if less of it is left.
     pub requests: Option<Counter>,
-    /// Of tokens per minute.
+    /// Of tokens per minute, or of a token quota, if less of it is left.
     pub tokens: Option<Counter>,
-}
-
-/// One limit of a scope, and what is left of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
-    /// Its kind.
-    pub kind: LimitKind,
-    /// The limit, in requests, tokens or [`Money`]'s unit.
-    pub limit: u64,
-    /// What is neither used or reserved at this node, nor the share of another node.
-    pub left: u64,
-    /// The calendar period of a quota or budget.
-    pub period: Option<Period>,
-    /// Time until all of it is left again, if nothing more is used; `None` for concurrent requests.
-    pub reset: Option<Duration>,
 }
 
 /// The current time, on both clocks.

@@ -1,32 +1,41 @@
 //! One owner of limits: a consumer, a consumer's model, a group or a pool.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::period::Span;
-use super::share::{Proposal, Share, headroom};
-use super::state::State;
-use super::{Cell, Left, LimitKind, Remaining, Rules, Tally, Timestamps, Used};
+use super::plan::Plan;
+use super::rules::{LimitId, Rules};
+use super::share::{Proposal, Share};
+use super::state::{Begun, State};
+use super::{Cell, Counter, Remaining, Tally, Timestamps};
 
-/// The kind of owner. A request has at most one of each, and locks them in this order.
+/// The kind of owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rank {
     /// A consumer.
     Consumer,
     /// A consumer's usage of one model.
     ConsumerModel,
-    /// A group of consumers.
+    /// A group of consumers, or of groups.
     Group,
     /// A pool.
     Pool,
 }
 
-/// The current use of limits, for operators; in the order of [`Kind`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Limits.
-    pub limits: [Option<u64>; 5],
+/// The current use of one limit, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitUse {
+    /// Which limit.
+    pub id: LimitId,
+    /// Its value.
+    pub limit: u64,
     /// The usage, with reservations.
-    pub used: [u64; 5],
+    pub used: u64,
+    /// The current period, if it counts by the calendar.
+    pub span: Option<Span>,
+    /// What is guaranteed to scopes below: to whom, how much, and how much of it they use.
+    pub guaranteed: Vec<(String, u64, u64)>,
 }
 
 /// An owner of limits, and their use.
@@ -38,41 +47,61 @@ pub struct Scope<C = parking_lot::Mutex<State>> {
     pub name: String,
     /// Its limits.
     pub rules: Rules,
+    pub(super) plan: Plan,
+    /// The number of its state. Requests lock states in the order of their numbers, which stay the same when the config
+    /// moves a group to another place in the tree: requests of both configs run at the same time.
+    number: u64,
     /// Shared with the scope of the same name before and after a reload: usage is kept.
     state: Arc<C>,
 }
 
+/// The number of the next state.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 impl<C: Cell<State>> Scope<C> {
     /// A scope without usage. `shared`: other nodes use its limits, too.
     pub fn new(rank: Rank, name: String, rules: Rules, shared: bool) -> Arc<Self> {
-        Arc::new(Scope { rank, name, state: Arc::new(C::new(State::new(&rules, shared))), rules })
+        Self::begin(rank, name, rules, shared).0
     }
 
-    /// The same owner with other limits: usage is kept, and requests in flight settle here. Returns the kinds whose
-    /// period was not counted before, so that their usage isn't known yet.
-    pub fn with_rules(&self, rules: Rules) -> (Arc<Self>, Vec<LimitKind>) {
-        let begun = self.lock().adopt(&rules);
-        (Arc::new(Scope { rank: self.rank, name: self.name.clone(), state: Arc::clone(&self.state), rules }), begun)
+    /// A scope without usage, and the periods whose usage isn't known yet.
+    pub fn begin(rank: Rank, name: String, rules: Rules, shared: bool) -> (Arc<Self>, Vec<Begun>) {
+        let mut state = State::new(shared);
+        let (plan, begun) = state.adopt(&rules);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        (Arc::new(Scope { rank, name, rules, plan, number, state: Arc::new(C::new(state)) }), begun)
+    }
+
+    /// The same owner with other limits: usage is kept, and requests in flight settle here. Returns the periods that
+    /// were not counted before, so that their usage isn't known yet.
+    pub fn with_rules(&self, rules: Rules) -> (Arc<Self>, Vec<Begun>) {
+        let (plan, begun) = self.lock().adopt(&rules);
+        let (rank, name, number, state) = (self.rank, self.name.clone(), self.number, Arc::clone(&self.state));
+        (Arc::new(Scope { rank, name, rules, plan, number, state }), begun)
     }
 
     pub(super) fn lock(&self) -> C::Guard<'_> {
         self.state.lock()
     }
 
-    /// Adds the usage before this process started.
-    pub fn restore(&self, used: Used, kind: LimitKind, at: i64) {
-        let mut state = self.lock();
-        match kind {
-            LimitKind::Quota => drop(state.quota.as_mut().map(|quota| quota.add(at, used.tokens))),
-            LimitKind::Budget => drop(state.budget.as_mut().map(|budget| budget.add(at, used.cost.0))),
-            LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => {}
-        }
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Which of its guarantees is for the scope of this name.
+    pub fn guarantee_of(&self, child: &str) -> Option<usize> {
+        self.rules.guaranteed.iter().position(|guarantee| guarantee.child == child)
+    }
+
+    /// Adds the usage before this process started, in the period that contains `at`.
+    pub fn restore(&self, begun: &Begun, amount: u64, at: i64) {
+        self.lock().restore(begun, amount, at);
     }
 
     /// The usage, for the process that takes over.
     pub fn tally(&self, now: Timestamps) -> Tally {
         let mut state = self.lock();
-        state.advance(now.second());
+        state.advance(now);
         state.tally()
     }
 
@@ -80,55 +109,49 @@ impl<C: Cell<State>> Scope<C> {
     /// is ahead of the old one's, in seconds.
     pub fn add_difference(&self, before: Option<&Tally>, after: &Tally, ahead: i64, now: Timestamps) {
         let mut state = self.lock();
-        state.advance(now.second());
+        state.advance(now);
         state.add_difference(before, after, ahead);
     }
 
-    /// The current usage.
-    pub fn snapshot(&self, now: Timestamps) -> Snapshot {
+    /// The current use of each limit.
+    pub fn snapshot(&self, now: Timestamps) -> Vec<LimitUse> {
         let mut state = self.lock();
-        state.advance(now.second());
-        Snapshot { limits: LimitKind::ALL.map(|kind| self.rules.limit(kind)), used: state.used(now.unix) }
+        state.advance(now);
+        let of_limit = |limited: &super::plan::Limited| {
+            let guaranteed = self.rules.guaranteed.iter().zip(&self.plan.pots).zip(&limited.kept).filter(|(_, kept)| **kept > 0);
+            let used = |pot: usize| state.pots[pot].counts.used(limited.place, now.unix);
+            LimitUse {
+                id: limited.id,
+                limit: limited.limit,
+                used: state.all.used(limited.place, now.unix),
+                span: state.all.span(limited.place, now.unix),
+                guaranteed: guaranteed.map(|((one, pot), kept)| (one.child.clone(), *kept, used(*pot).min(*kept))).collect(),
+            }
+        };
+        self.plan.limits.iter().map(of_limit).collect()
     }
 
     /// What this node sends to an agreement. From this moment on it no longer uses what it gives back: other nodes may
     /// get it before this node gets an answer.
     pub fn propose(&self, now: Timestamps) -> Proposal {
-        let mut state = self.lock();
-        state.advance(now.second());
-        let used = state.used(now.unix);
-        let missed = std::mem::take(&mut state.missed);
-        let active = std::mem::take(&mut state.active);
-        let had = LimitKind::ALL.map(|kind| state.share_of(kind, now).unwrap_or(0));
-        let wanted = LimitKind::ALL.map(|kind| {
-            let (at, limit) = (kind as usize, self.rules.limit(kind).unwrap_or(0));
-            let room = if active { headroom(kind, limit).max(missed[at]) } else { 0 };
-            used[at].saturating_add(room).min(limit)
-        });
-        let (quota, budget) = state.spans(now);
-        let (quota_start, budget_start) = (quota.map_or(0, |span| span.start), budget.map_or(0, |span| span.start));
-        let most = std::array::from_fn(|at| had[at].min(wanted[at].max(used[at])));
-        let others = state.share.map_or([0; 5], |share| share.others);
-        let kept = Share { most, others, quota_start, budget_start };
-        if state.share.is_some() {
-            state.share = Some(kept);
-        }
-        Proposal { used, had, wanted, kept, quota_start, budget_start }
+        self.lock().propose(&self.plan, now)
     }
 
     /// Whether there is anything to agree on: demand or unused share since the last agreement, or (unless the last one
     /// is `fresh`) a reminder for the others.
     pub fn wants_agreement(&self, now: Timestamps, fresh: bool) -> bool {
-        let mut state = self.lock();
-        state.advance(now.second());
-        let used = state.used(now.unix);
-        let spare = LimitKind::ALL.into_iter().any(|kind| state.share_of(kind, now).unwrap_or(0) > used[kind as usize]);
-        state.active || spare || (!fresh && used.iter().any(|used| *used > 0))
+        self.lock().wants_agreement(&self.plan, now, fresh)
     }
 
-    /// The current periods of quota and budget.
-    pub fn periods(&self, now: Timestamps) -> (Option<Span>, Option<Span>) {
-        self.lock().spans(now)
+    /// The value of one of its limits, and its current period.
+    pub fn limit(&self, id: LimitId, now: Timestamps) -> (u64, Option<Span>) {
+        let limited = self.plan.limits.iter().find(|limited| limited.id == id);
+        limited.map_or((0, None), |limited| (limited.limit, self.lock().all.span(limited.place, now.unix)))
+    }
+
+    /// Whether by this share no node has anything left of one of its limits.
+    pub fn is_used_up(&self, id: LimitId, share: &Share) -> bool {
+        self.plan.limits.iter().filter(|limited| limited.id == id).all(|limited| share.is_used_up(limited.place))
     }
 
     /// Sets this node's share; `None` is the whole limit.
@@ -136,17 +159,31 @@ impl<C: Cell<State>> Scope<C> {
         self.lock().share = share;
     }
 
-    /// What is left of each limit, in the order of [`LimitKind::ALL`].
-    pub fn left(&self, now: Timestamps) -> Vec<Left> {
+    /// What is left of each limit for one who comes through the guarantee at `via`, in the order of the limits.
+    pub fn left(&self, via: Option<usize>, now: Timestamps) -> Vec<(LimitId, Counter)> {
         let mut state = self.lock();
-        state.advance(now.second());
-        state.left(&self.rules, now)
+        state.advance(now);
+        self.plan.limits.iter().map(|limited| (limited.id, state.counter(&self.plan, limited, via, now))).collect()
     }
 
-    /// What a caller has left of its limits per minute.
-    pub fn remaining(&self, now: Timestamps) -> Remaining {
+    /// What a caller has left, if it comes through the guarantee at `via`.
+    pub fn remaining(&self, via: Option<usize>, now: Timestamps) -> Remaining {
         let mut state = self.lock();
-        state.advance(now.second());
-        state.remaining(&self.rules, now)
+        state.advance(now);
+        state.remaining(&self.plan, via, now)
+    }
+
+    /// The usage of a kind that doesn't count by the calendar, or of the first of its limits that do.
+    #[cfg(test)]
+    pub(super) fn used(&self, kind: super::LimitKind, now: Timestamps) -> u64 {
+        let mut state = self.lock();
+        state.advance(now);
+        let place = match kind {
+            super::LimitKind::Requests => Some(0),
+            super::LimitKind::Tokens => Some(1),
+            super::LimitKind::Concurrent => Some(2),
+            _ => self.plan.limits.iter().find(|limited| limited.id.kind == kind).map(|limited| limited.place),
+        };
+        place.map_or(0, |place| state.all.used(place, now.unix))
     }
 }

@@ -1,47 +1,187 @@
 //! Several nodes, one limit: each node has a share of it, and admits requests within that share as if it were the
 //! limit. Nodes agree on shares in common memory (see the gateway's `limits/shared`); together the shares never exceed
 //! the limit, so neither does usage, whatever happens between two agreements.
+//!
+//! A limit of which something is guaranteed to scopes below has parts: one for each guarantee, and the rest, which is
+//! for whoever comes first. Nodes have a share of each part.
 
 use std::time::Duration;
 
-use super::LimitKind;
+use smallvec::SmallVec;
 
-/// The most that this node may use of each kind; in the order of [`Kind`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Share {
-    /// Requests, tokens, [`crate::prices::Money`]'s unit.
-    pub most: [u64; 5],
-    /// The other nodes' shares of each kind at this agreement.
-    pub others: [u64; 5],
-    /// The start of the period that the quota's share is for.
-    pub quota_start: i64,
-    /// The start of the period that the budget's share is for.
-    pub budget_start: i64,
+use super::LimitKind;
+use super::counts::{RATES, Starts};
+use super::period::Span;
+use super::rules::LimitId;
+
+/// An amount of each limit, by its place in the state.
+pub(super) type Amounts = SmallVec<[u64; 5]>;
+
+/// What a node has of one part of each limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct PartShare {
+    /// The most that it may use.
+    pub(super) most: Amounts,
+    /// What belonged to no node.
+    pub(super) left: Amounts,
 }
 
-/// What a node sends to an agreement: its usage, and the share that it needs. All in the order of [`Kind`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Proposal {
-    /// Current usage, with reservations.
-    pub used: [u64; 5],
+/// The most that this node may use of each limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Of what is guaranteed to nobody.
+    common: PartShare,
+    /// Of each guarantee.
+    pots: Vec<PartShare>,
+    /// The other nodes' shares of each limit at the last agreement.
+    others: Amounts,
+    /// The start of each period that the shares are for.
+    starts: Starts,
+}
+
+/// A part of a limit, in a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The scope that it is guaranteed to; `None` for the rest.
+    pub child: Option<String>,
+    /// Its place among the guarantees.
+    pub(super) pot: Option<usize>,
+    /// How large the part is.
+    pub limit: u64,
+    /// What this node uses of it, with reservations.
+    pub used: u64,
     /// The share so far. If less is wanted, the node already uses no more than that.
-    pub had: [u64; 5],
+    pub had: u64,
     /// The share that it needs.
-    pub wanted: [u64; 5],
-    /// The share that the node continues with until the answer: without anything that it gives back.
+    pub wanted: u64,
+}
+
+/// A limit, in a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Which limit.
+    pub id: LimitId,
+    /// Its place in the state.
+    pub(super) place: usize,
+    /// The current period, if it counts by the calendar.
+    pub span: Option<Span>,
+    /// Its value. The parts are this together.
+    pub limit: u64,
+    /// Its parts: what is guaranteed, then the rest.
+    pub parts: Vec<Part>,
+}
+
+/// What a node sends to an agreement: its usage, and the shares that it needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proposal {
+    /// The limits.
+    pub limits: Vec<Asked>,
+    /// The shares that the node continues with until the answer: without anything that it gives back.
     pub kept: Share,
-    /// The start of the period that the quota's share is for.
-    pub quota_start: i64,
-    /// The start of the period that the budget's share is for.
-    pub budget_start: i64,
+    /// The start of each current period.
+    pub(super) starts: Starts,
+}
+
+/// What a node gets of a part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Its share.
+    pub most: u64,
+    /// What belongs to no node.
+    pub left: u64,
+}
+
+fn set(amounts: &mut Amounts, place: usize, amount: u64) {
+    if amounts.len() <= place {
+        amounts.resize(place + 1, 0);
+    }
+    amounts[place] = amount;
+}
+
+pub(super) fn get(amounts: &Amounts, place: usize) -> u64 {
+    amounts.get(place).copied().unwrap_or(0)
+}
+
+impl Share {
+    /// What was granted for each part of a proposal, in its order.
+    pub fn granted(proposal: &Proposal, granted: impl IntoIterator<Item = Granted>) -> Self {
+        let mut share = Share { starts: proposal.starts.clone(), ..Share::default() };
+        let mut granted = granted.into_iter();
+        for asked in &proposal.limits {
+            let mut free = asked.limit;
+            for part in &asked.parts {
+                let Granted { most, left } = granted.next().unwrap_or_default();
+                share.set(part.pot, asked.place, Granted { most, left });
+                free = free.saturating_sub(most).saturating_sub(left);
+            }
+            set(&mut share.others, asked.place, free);
+        }
+        share
+    }
+
+    pub(super) fn set(&mut self, pot: Option<usize>, place: usize, granted: Granted) {
+        let part = match pot {
+            Some(pot) => {
+                if self.pots.len() <= pot {
+                    self.pots.resize(pot + 1, PartShare::default());
+                }
+                &mut self.pots[pot]
+            }
+            None => &mut self.common,
+        };
+        set(&mut part.most, place, granted.most);
+        set(&mut part.left, place, granted.left);
+    }
+
+    /// The share of a part of a limit, and what belonged to no node then.
+    pub(super) fn part(&self, pot: Option<usize>, place: usize) -> Granted {
+        let part = match pot {
+            Some(pot) => self.pots.get(pot),
+            None => Some(&self.common),
+        };
+        part.map_or(Granted::default(), |part| Granted { most: get(&part.most, place), left: get(&part.left, place) })
+    }
+
+    /// The share of the part of a proposal, and what belonged to no node then.
+    fn of(&self, asked: &Asked, part: &Part) -> Granted {
+        self.part(part.pot, asked.place)
+    }
+
+    /// Other nodes' share of a limit.
+    pub(super) fn others(&self, place: usize) -> u64 {
+        get(&self.others, place)
+    }
+
+    /// Whether it is for the period that begins at `start`. A period that has just begun has no share yet.
+    pub(super) fn is_for(&self, place: usize, start: Option<i64>) -> bool {
+        place < RATES || self.starts.get(place - RATES).copied() == start
+    }
+
+    /// Whether it is for the current period of a limit.
+    fn is_current(&self, asked: &Asked) -> bool {
+        self.is_for(asked.place, asked.span.map(|span| span.start))
+    }
+
+    /// With the other nodes' shares, and what belonged to no node, as in `before`.
+    #[must_use]
+    pub(super) fn with_others_of(mut self, before: &Share) -> Self {
+        self.others.clone_from(&before.others);
+        self.common.left.clone_from(&before.common.left);
+        for (pot, before) in self.pots.iter_mut().zip(&before.pots) {
+            pot.left.clone_from(&before.left);
+        }
+        self
+    }
+
+    /// Whether no node has anything left of the limit at this place.
+    pub(super) fn is_used_up(&self, place: usize) -> bool {
+        get(&self.common.left, place) == 0 && self.pots.iter().all(|pot| get(&pot.left, place) == 0)
+    }
 }
 
 /// What a node takes in addition to its need, so that it needn't ask for every request: a part of the limit.
 pub(super) fn headroom(kind: LimitKind, limit: u64) -> u64 {
-    match kind {
-        LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => limit / 20,
-        LimitKind::Quota | LimitKind::Budget => limit / 200,
-    }
+    if kind.is_rate() { limit / 20 } else { limit / 200 }
 }
 
 /// How long a share of a limit per minute stays valid after the last agreement. Other nodes remove it a little later.
@@ -67,5 +207,37 @@ impl LimitKind {
     /// Whether usage is freed automatically, as time passes or requests end.
     pub fn is_rate(self) -> bool {
         matches!(self, LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent)
+    }
+}
+
+/// The result of the last agreement of a node that can't agree now.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'a> {
+    /// The share then.
+    pub answer: &'a Share,
+    /// What of it the node still has.
+    pub share: &'a Share,
+    /// How long ago it was.
+    pub since: Duration,
+}
+
+impl Proposal {
+    /// The share of one of `nodes` that can't agree with the others. `lasting` gives that of a part of a limit per period:
+    /// of how large it is, and of what this node has and no node had, if that is known of the current period.
+    pub fn alone(&self, before: Option<Before<'_>>, nodes: u64, lasting: impl Fn(u64, Option<(u64, u64)>) -> u64) -> Share {
+        let most = |asked: &Asked, part: &Part| {
+            let had = before.map_or(0, |before| before.share.of(asked, part).most);
+            if asked.id.kind.is_rate() {
+                return cut_off(asked.id.kind, part.limit, had, nodes, before.map_or(Duration::MAX, |before| before.since));
+            }
+            let same = before.filter(|before| before.answer.is_current(asked));
+            lasting(part.limit, same.map(|before| (had, before.answer.of(asked, part).left)))
+        };
+        let parts = self.limits.iter().flat_map(|asked| asked.parts.iter().map(move |part| (asked, part)));
+        let share = Share::granted(self, parts.map(|(asked, part)| Granted { most: most(asked, part), left: 0 }));
+        match before {
+            Some(before) => share.with_others_of(before.answer),
+            None => share.with_others_of(&Share::default()),
+        }
     }
 }

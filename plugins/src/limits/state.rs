@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::class::{Hunger, share};
+use super::counts::{Counts, RATES, Starts, need};
 use super::meters::Meters;
-use super::period::Span;
+use super::plan::{Limited, Plan};
 use super::rolling::Rolling;
-use super::share::Share;
-use super::windows::Windows;
-use super::{Alert, Class, Counter, Demand, Left, LimitKind, Remaining, Rules, Timestamps, Used};
+use super::rules::{LimitId, Rules};
+use super::share::{Amounts, Share};
+use super::{Alert, Class, Counter, Demand, LimitKind, Remaining, Timestamps, Used};
 
 /// Why a request can't be admitted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Obstacle {
-    pub(super) kind: LimitKind,
+    pub(super) id: LimitId,
     pub(super) limit: u64,
+    pub(super) place: usize,
     /// Time until it could be admitted, if known.
     pub(super) wait: Option<Duration>,
     /// It needs more than the whole limit.
@@ -23,14 +27,18 @@ pub(super) struct Obstacle {
     pub(super) by_share: bool,
     /// The limit itself would allow it; the rest is reserved for other classes.
     pub(super) by_class: bool,
+    /// The limit itself would allow it; the rest is guaranteed to others.
+    pub(super) by_guarantee: bool,
 }
 
 /// What was reserved for a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Hold {
     second: u64,
-    quota_start: i64,
-    budget_start: i64,
+    /// The periods; those that are counted only since then aren't in it.
+    starts: Starts,
+    /// The guarantee through which it came.
+    pot: Option<usize>,
     /// Whether it counts as a concurrent request.
     slot: bool,
     /// What was counted then; a reload may change that.
@@ -42,8 +50,6 @@ pub(super) struct Hold {
 struct Counting {
     tokens: u32,
     classes: u32,
-    quota: u32,
-    budget: u32,
 }
 
 /// The usage of one class.
@@ -64,94 +70,162 @@ impl ClassUse {
     }
 }
 
+/// The usage of a scope to which something is guaranteed.
+#[derive(Debug)]
+pub(super) struct Pot {
+    pub(super) child: String,
+    pub(super) counts: Counts,
+    /// What was refused since the last agreement because the share was too small, by place.
+    pub(super) missed: Amounts,
+    /// Whether there were requests since then.
+    pub(super) active: bool,
+}
+
+/// What of alerts and reservations a period has.
+#[derive(Debug, Clone, Copy)]
+struct Watched {
+    /// What requests in flight have reserved.
+    reserved: u64,
+    /// The start of the period and the percentage of the last alert.
+    alerted: (i64, u64),
+}
+
 /// The use of one scope's limits.
 #[derive(Debug)]
 pub struct State {
-    requests: Option<Rolling>,
-    tokens: Option<Rolling>,
+    pub(super) all: Counts,
     /// The same by class, if classes are used.
     by_class: Option<Box<[ClassUse; 3]>>,
     /// By kind of limit.
     hunger: [Hunger; 3],
-    in_flight: u64,
-    pub(super) quota: Option<Windows>,
-    pub(super) budget: Option<Windows>,
-    /// Of quota and budget: what requests in flight have reserved.
-    reserved: [u64; 2],
-    /// Of quota and budget: the period and the percentage of the last alert.
-    alerted: [(i64, u64); 2],
+    /// The same by guarantee. Once there, one stays: requests that began under earlier rules settle there.
+    pub(super) pots: Vec<Pot>,
+    /// What requests used beyond their reservations, if there are guarantees.
+    beyond: Option<Box<Counts>>,
+    /// By period.
+    watched: SmallVec<[Watched; 2]>,
     pub(super) share: Option<Share>,
-    /// What was refused since the last agreement because the share was too small.
-    pub(super) missed: [u64; 5],
+    /// What was refused since the last agreement because the share was too small, by place.
+    pub(super) missed: Amounts,
     /// Whether there were requests since then.
     pub(super) active: bool,
     counting: Counting,
 }
 
+/// Usage of a period that is counted from now on, and isn't known yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// Whose usage it is, if a part of the limit is guaranteed to it; `None` for the scope's own.
+    pub child: Option<String>,
+    /// What is counted.
+    pub id: LimitId,
+    pub(super) pot: Option<usize>,
+    pub(super) place: usize,
+}
+
 impl State {
-    /// Without usage. `shared`: other nodes use the limits, too.
-    pub(super) fn new(rules: &Rules, shared: bool) -> Self {
-        let rolling = |limit: Option<u64>| limit.map(|_| Rolling::default());
+    /// Without usage and limits. `shared`: other nodes use the limits, too.
+    pub(super) fn new(shared: bool) -> Self {
         State {
-            requests: rolling(rules.requests_per_minute),
-            tokens: rolling(rules.tokens_per_minute),
-            by_class: rules.classes.then(Box::default),
+            all: Counts::default(),
+            by_class: None,
             hunger: Default::default(),
-            in_flight: 0,
-            quota: rules.quota.map(|(period, _)| Windows::new(period)),
-            budget: rules.budget.map(|(period, _)| Windows::new(period)),
-            reserved: [0; 2],
-            alerted: [(i64::MIN, 0); 2],
+            pots: Vec::new(),
+            beyond: None,
+            watched: SmallVec::new(),
             share: shared.then(Share::default),
-            missed: [0; 5],
+            missed: Amounts::new(),
             active: false,
             counting: Counting::default(),
         }
     }
 
-    /// Counts what `rules` need from now on; existing counters are kept. Returns the kinds whose periods start without
-    /// known usage.
-    pub(super) fn adopt(&mut self, rules: &Rules) -> Vec<LimitKind> {
-        let mut begun = Vec::new();
-        if rules.requests_per_minute.is_some() {
-            self.requests.get_or_insert_default();
-        }
-        if rules.tokens_per_minute.is_some() && self.tokens.is_none() {
-            self.tokens = Some(Rolling::default());
+    /// Counts what `rules` need from now on; existing counters are kept. Returns the periods that start without known
+    /// usage.
+    pub(super) fn adopt(&mut self, rules: &Rules) -> (Plan, Vec<Begun>) {
+        if rules.tokens_per_minute.is_some() && self.all.tokens.is_none() {
             self.counting.tokens += 1;
         }
         if rules.classes != self.by_class.is_some() {
             self.by_class = rules.classes.then(Box::default);
             self.counting.classes += 1;
         }
-        let Counting { quota, budget, .. } = &mut self.counting;
-        for (kind, windows, wanted, counting) in [
-            (LimitKind::Quota, &mut self.quota, rules.quota.map(|(period, _)| period), quota),
-            (LimitKind::Budget, &mut self.budget, rules.budget.map(|(period, _)| period), budget),
-        ] {
-            let Some(period) = wanted else { continue };
-            if windows.as_ref().is_none_or(|windows| windows.period() != period) {
-                *windows = Some(Windows::new(period));
-                *counting += 1;
-                begun.push(kind);
-            }
+        let (counted, known) = (self.all.windows.len(), self.pots.len());
+        let windows = rules.windows.iter().map(|window| (window.kind, window.calendar));
+        self.all.count(rules.requests_per_minute.is_some(), rules.tokens_per_minute.is_some(), windows);
+        self.watched.resize(self.all.windows.len(), Watched { reserved: 0, alerted: (i64::MIN, 0) });
+        let pots = rules.guaranteed.iter().map(|guarantee| self.pot(&guarantee.child)).collect();
+        if !rules.guaranteed.is_empty() && self.beyond.is_none() {
+            self.beyond = Some(Box::default());
         }
-        begun
+        let (requests, tokens) = (self.all.requests.is_some(), self.all.tokens.is_some());
+        let all: SmallVec<[_; 4]> = self.all.windows.iter().map(|one| (one.kind, one.windows.calendar())).collect();
+        for counts in self.pots.iter_mut().map(|pot| &mut pot.counts).chain(self.beyond.as_deref_mut()) {
+            counts.count(requests, tokens, all.iter().copied());
+        }
+        let mut begun = Vec::new();
+        for (at, (kind, calendar)) in all.iter().enumerate() {
+            let id = LimitId { kind: *kind, calendar: Some(*calendar) };
+            if at >= counted {
+                begun.push(Begun { child: None, id, pot: None, place: RATES + at });
+            }
+            let new = self.pots.iter().enumerate().filter(|(pot, _)| at >= counted || *pot >= known);
+            begun.extend(new.map(|(pot, of)| Begun { child: Some(of.child.clone()), id, pot: Some(pot), place: RATES + at }));
+        }
+        (self.plan(rules, pots), begun)
     }
 
-    pub(super) fn advance(&mut self, second: u64) {
-        for rolling in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
-            rolling.advance(second);
+    fn plan(&self, rules: &Rules, pots: Box<[usize]>) -> Plan {
+        let limits = rules.limits().enumerate().filter_map(|(at, (id, limit))| {
+            let place = match (id.kind, id.calendar) {
+                (kind, Some(calendar)) => RATES + self.all.place(kind, calendar)?,
+                (LimitKind::Requests, None) => 0,
+                (LimitKind::Tokens, None) => 1,
+                (_, None) => 2,
+            };
+            let kept: Box<[u64]> = rules.guaranteed.iter().map(|one| one.amounts.get(at).copied().unwrap_or(0).min(limit)).collect();
+            let common = kept.iter().fold(limit, |rest, kept| rest.saturating_sub(*kept));
+            Some(Limited { id, place, limit, common, kept })
+        });
+        Plan { limits: limits.collect(), pots }
+    }
+
+    /// The place of a guarantee, a new one if there was none.
+    fn pot(&mut self, child: &str) -> usize {
+        if let Some(at) = self.pots.iter().position(|pot| pot.child == child) {
+            return at;
         }
+        let pot = Pot { child: child.to_owned(), counts: Counts::default(), missed: Amounts::new(), active: false };
+        self.pots.push(pot);
+        self.pots.len() - 1
+    }
+
+    /// Adds usage of a period from elsewhere.
+    pub(super) fn restore(&mut self, begun: &Begun, amount: u64, at: i64) {
+        let counts = match begun.pot {
+            Some(pot) => self.pots.get_mut(pot).map(|pot| &mut pot.counts),
+            None => Some(&mut self.all),
+        };
+        let counted = counts.and_then(|counts| counts.windows.get_mut(begun.place.checked_sub(RATES)?));
+        if let Some(counted) = counted {
+            counted.windows.add(at, amount);
+        }
+    }
+
+    pub(super) fn advance(&mut self, now: Timestamps) {
+        self.all.advance(now);
         for class in self.by_class.iter_mut().flat_map(|classes| classes.iter_mut()) {
-            class.requests.advance(second);
-            class.tokens.advance(second);
+            class.requests.advance(now.second());
+            class.tokens.advance(now.second());
+        }
+        for counts in self.pots.iter_mut().map(|pot| &mut pot.counts).chain(self.beyond.as_deref_mut()) {
+            counts.advance(now);
         }
     }
 
     /// The counters of limits per minute: of all, then of each class.
     pub(super) fn meters(&mut self) -> impl Iterator<Item = Meters<'_>> {
-        let all = Meters { requests: self.requests.as_mut(), tokens: self.tokens.as_mut(), in_flight: &mut self.in_flight };
+        let all = Meters { requests: self.all.requests.as_mut(), tokens: self.all.tokens.as_mut(), in_flight: &mut self.all.in_flight };
         let classes = self.by_class.iter_mut().flat_map(|classes| classes.iter_mut());
         std::iter::once(all).chain(classes.map(|class| Meters {
             requests: Some(&mut class.requests),
@@ -160,55 +234,63 @@ impl State {
         }))
     }
 
-    pub(super) fn spans(&self, now: Timestamps) -> (Option<Span>, Option<Span>) {
-        (self.quota.as_ref().map(|quota| quota.span(now.unix)), self.budget.as_ref().map(|budget| budget.span(now.unix)))
-    }
-
-    /// The usage of each kind, as of the last `advance`.
-    pub(super) fn used(&self, unix: i64) -> [u64; 5] {
-        let rate = |rolling: &Option<Rolling>| rolling.as_ref().map_or(0, Rolling::total);
-        let period = |windows: &Option<Windows>| windows.as_ref().map_or(0, |windows| windows.used(unix));
-        // In the order of `Kind::ALL`.
-        [rate(&self.requests), rate(&self.tokens), self.in_flight, period(&self.quota), period(&self.budget)]
-    }
-
-    /// What prevents a request, if anything: the obstacle with the longest wait.
-    pub(super) fn obstacle(&mut self, rules: &Rules, demand: &Demand, now: Timestamps) -> Option<Obstacle> {
-        self.advance(now.second());
-        let used = self.used(now.unix);
+    /// What prevents a request, if anything: the obstacle with the longest wait. `via`: the guarantee through which it
+    /// comes.
+    pub(super) fn obstacle(&mut self, plan: &Plan, via: Option<usize>, demand: &Demand, now: Timestamps) -> Option<Obstacle> {
+        self.advance(now);
         let mut worst: Option<Obstacle> = None;
-        for kind in LimitKind::ALL {
-            let Some(limit) = rules.limit(kind) else { continue };
-            let need = need(kind, demand);
-            let total = used[kind as usize];
+        let mut lacks = false;
+        for limited in &plan.limits {
+            let (id, limit) = (limited.id, limited.limit);
+            let need = need(id.kind, demand);
+            let total = self.all.used(limited.place, now.unix);
             let fits = |most: u64| total.saturating_add(need) <= most;
-            let (allowed, by_class) = self.allowed(kind, limit, demand, now);
-            let shared = self.share_of(kind, now).unwrap_or(u64::MAX);
-            if fits(allowed.min(shared)) {
+            let (allowed, by_class) = self.allowed(plan, limited, via, demand, now);
+            let here = self.allowed_here(plan, limited, via, now).unwrap_or(allowed).min(allowed);
+            if fits(here) {
                 continue;
             }
             let by_share = fits(allowed);
-            if by_share {
-                self.missed[kind as usize] = self.missed[kind as usize].saturating_add(need);
-                self.active = true;
-            }
+            lacks |= by_share;
+            // Some of a limit can be guaranteed to others, so that it is never this request's.
+            let most = via.map_or(limited.common, |at| limited.common.saturating_add(limited.kept.get(at).copied().unwrap_or(0)));
             let obstacle = Obstacle {
-                kind,
-                limit,
-                wait: self.wait(kind, allowed.min(shared).saturating_sub(need), now),
-                too_large: need > limit,
+                id,
+                limit: if need > most { most } else { limit },
+                place: limited.place,
+                wait: self.wait(limited, here.saturating_sub(need), now),
+                too_large: need > most,
                 by_share,
                 by_class: by_class && fits(limit),
+                by_guarantee: !plan.pots.is_empty() && fits(limit) && !by_share,
             };
             // A lack of share only counts after the other nodes have confirmed it.
-            if obstacle.by_class || (kind.is_rate() && !obstacle.too_large) {
-                self.hunger(kind, demand, now);
+            if obstacle.by_class || (id.kind.is_rate() && !obstacle.too_large) {
+                self.hunger(id.kind, demand, now);
             }
             if worst.as_ref().is_none_or(|other| (other.by_share, obstacle.wait) > (by_share, other.wait)) {
                 worst = Some(obstacle);
             }
         }
+        if lacks {
+            self.lacks(plan, via, demand);
+        }
         worst
+    }
+
+    /// A share is too small. The next agreement asks for all that the request needs: with what one limit lacks alone, it
+    /// would give back what the request needs of the others.
+    fn lacks(&mut self, plan: &Plan, via: Option<usize>, demand: &Demand) {
+        self.active = true;
+        let mut pot = via.and_then(|at| self.pots.get_mut(*plan.pots.get(at)?));
+        for limited in &plan.limits {
+            let need = need(limited.id.kind, demand);
+            add(&mut self.missed, limited.place, need);
+            if let Some(pot) = &mut pot {
+                pot.active = true;
+                add(&mut pot.missed, limited.place, need);
+            }
+        }
     }
 
     /// A class was refused: something is reserved for it from now on.
@@ -220,8 +302,19 @@ impl State {
         }
     }
 
+    /// What other nodes have of a limit. In a period that has just begun they have nothing yet.
+    fn others(&self, limited: &Limited, now: Timestamps) -> u64 {
+        let start = self.all.span(limited.place, now.unix).map(|span| span.start);
+        self.share.as_ref().filter(|share| share.is_for(limited.place, start)).map_or(0, |share| share.others(limited.place))
+    }
+
     /// How much of a limit may be used after this request, and whether its class lowers that.
-    fn allowed(&self, kind: LimitKind, limit: u64, demand: &Demand, now: Timestamps) -> (u64, bool) {
+    fn allowed(&self, plan: &Plan, limited: &Limited, via: Option<usize>, demand: &Demand, now: Timestamps) -> (u64, bool) {
+        let (kind, limit) = (limited.id.kind, limited.limit);
+        if !plan.pots.is_empty() {
+            let kept = |at: usize| limited.kept[at];
+            return (self.beside_guarantees(plan, limited, via, kept, limited.common, now), false);
+        }
         let (Some(classes), Some(hunger)) = (&self.by_class, self.hunger.get(kind as usize)) else { return (limit, false) };
         let used = Class::ALL.map(|class| classes[class as usize].of(kind));
         let own = used[demand.class as usize];
@@ -230,63 +323,87 @@ impl State {
             return (limit, false);
         }
         let kept = hunger.kept_from(demand.class, limit, &used, now.second());
-        let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
+        let others = self.share.as_ref().map_or(0, |share| share.others(limited.place));
         let allowed = share(limit, demand.class.ceiling()).min(limit.saturating_sub(kept)).saturating_sub(others);
         (allowed, allowed < limit)
     }
 
-    /// This node's share of a limit, if it is shared. A period that has just begun has none yet.
-    pub(super) fn share_of(&self, kind: LimitKind, now: Timestamps) -> Option<u64> {
+    /// How much this node may use of a limit after this request, if the limit is shared. A period that has just begun has no share yet.
+    fn allowed_here(&self, plan: &Plan, limited: &Limited, via: Option<usize>, now: Timestamps) -> Option<u64> {
         let share = self.share.as_ref()?;
-        Some(if self.is_current(share, kind, now) { share.most[kind as usize] } else { 0 })
+        let start = self.all.span(limited.place, now.unix).map(|span| span.start);
+        let most = |pot: Option<usize>| if share.is_for(limited.place, start) { share.part(pot, limited.place).most } else { 0 };
+        if plan.pots.is_empty() {
+            return Some(most(None));
+        }
+        let kept = |at: usize| limited.kept[at].min(most(Some(plan.pots[at])));
+        Some(self.beside_guarantees(plan, limited, via, kept, limited.common.min(most(None)), now))
     }
 
-    /// Whether a share is for the current period.
-    fn is_current(&self, share: &Share, kind: LimitKind, now: Timestamps) -> bool {
-        match kind {
-            LimitKind::Quota => self.quota.as_ref().is_some_and(|quota| quota.span(now.unix).start == share.quota_start),
-            LimitKind::Budget => self.budget.as_ref().is_some_and(|budget| budget.span(now.unix).start == share.budget_start),
-            LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => true,
+    /// How much of a limit may be used in all after a request that comes through `via`. Usage counts for its own
+    /// guarantee first; all that is beyond guarantees must fit into `common`.
+    ///
+    /// Within its guarantee a request is not refused because siblings used more than they had reserved: by so much the
+    /// limit is exceeded instead. Other causes of too much usage (less was guaranteed before) don't exceed it.
+    fn beside_guarantees(
+        &self,
+        plan: &Plan,
+        limited: &Limited,
+        via: Option<usize>,
+        kept: impl Fn(usize) -> u64,
+        common: u64,
+        now: Timestamps,
+    ) -> u64 {
+        let total = self.all.used(limited.place, now.unix);
+        let (mut own, mut within) = (0u64, 0u64);
+        for (at, pot) in plan.pots.iter().enumerate() {
+            let (used, kept) = (self.pots[*pot].counts.used(limited.place, now.unix), kept(at));
+            within = within.saturating_add(used.min(kept));
+            if via == Some(at) {
+                own = kept.saturating_sub(used);
+            }
         }
+        let outside = total.saturating_sub(within);
+        let beyond = self.beyond.as_ref().map_or(0, |beyond| beyond.used(limited.place, now.unix));
+        let exceeds = beyond.min(outside.saturating_sub(common));
+        let free = common.saturating_sub(outside);
+        total.saturating_add(own).saturating_add(free).min(limited.limit.saturating_add(exceeds))
     }
 
     /// Time until at most `most` is used.
-    fn wait(&self, kind: LimitKind, most: u64, now: Timestamps) -> Option<Duration> {
+    fn wait(&self, limited: &Limited, most: u64, now: Timestamps) -> Option<Duration> {
         let rolling = |rolling: &Option<Rolling>| rolling.as_ref().map(|rolling| now.until(rolling.seconds_until(most)));
-        let end = |windows: &Option<Windows>| {
-            windows.as_ref().map(|windows| Duration::from_secs(u64::try_from(windows.span(now.unix).end - now.unix).unwrap_or(0)))
-        };
-        match kind {
-            LimitKind::Requests => rolling(&self.requests),
-            LimitKind::Tokens => rolling(&self.tokens),
-            LimitKind::Concurrent => None,
-            LimitKind::Quota => end(&self.quota),
-            LimitKind::Budget => end(&self.budget),
+        match limited.place {
+            0 => rolling(&self.all.requests),
+            1 => rolling(&self.all.tokens),
+            place => self.all.span(place, now.unix).map(|span| span.until_end(now.unix)),
         }
     }
 
     /// Reserves for a request.
-    pub(super) fn book(&mut self, demand: &Demand, now: Timestamps) -> Hold {
+    pub(super) fn book(&mut self, plan: &Plan, via: Option<usize>, demand: &Demand, now: Timestamps) -> Hold {
         self.active = true;
-        self.in_flight += 1;
-        if let Some(requests) = &mut self.requests {
-            requests.add(1);
-        }
-        let mut second = now.second();
-        if let Some(tokens) = &mut self.tokens {
-            second = tokens.add(demand.tokens);
-        }
+        let (second, starts) = self.all.book(demand, now);
         if let Some(classes) = &mut self.by_class {
             let class = &mut classes[demand.class as usize];
             class.requests.add(1);
             class.tokens.add(demand.tokens);
             class.in_flight += 1;
         }
-        let quota_start = self.quota.as_mut().map_or(0, |quota| quota.add(now.unix, demand.tokens));
-        let budget_start = self.budget.as_mut().map_or(0, |budget| budget.add(now.unix, demand.cost.0));
-        self.reserved[0] = self.reserved[0].saturating_add(demand.tokens);
-        self.reserved[1] = self.reserved[1].saturating_add(demand.cost.0);
-        Hold { second, quota_start, budget_start, slot: true, counting: self.counting }
+        let pot = via.and_then(|at| plan.pots.get(at).copied());
+        if let Some(pot) = pot.and_then(|pot| self.pots.get_mut(pot)) {
+            pot.active = true;
+            pot.counts.book(demand, now);
+        }
+        let hold = Hold { second, starts, pot, slot: true, counting: self.counting };
+        self.reserve(&hold, demand);
+        hold
+    }
+
+    fn reserve(&mut self, hold: &Hold, demand: &Demand) {
+        for ((watched, counted), _) in self.watched.iter_mut().zip(&self.all.windows).zip(&hold.starts) {
+            watched.reserved = watched.reserved.saturating_add(counted.kind.of(demand.most()));
+        }
     }
 
     /// Replaces the reservation by the usage. Usage above the reservation counts from the last `advance` on.
@@ -294,9 +411,10 @@ impl State {
         if hold.slot {
             self.leave(hold, demand);
         }
-        self.change(hold, demand, Used { tokens: demand.tokens, cost: demand.cost }, used);
-        self.reserved[0] = self.reserved[0].saturating_sub(demand.tokens);
-        self.reserved[1] = self.reserved[1].saturating_sub(demand.cost.0);
+        self.change(hold, demand, demand.most(), used);
+        for ((watched, counted), _) in self.watched.iter_mut().zip(&self.all.windows).zip(&hold.starts) {
+            watched.reserved = watched.reserved.saturating_sub(counted.kind.of(demand.most()));
+        }
     }
 
     /// Adds usage to the reservation. It counts from the last `advance` on.
@@ -307,21 +425,19 @@ impl State {
     /// Replaces a part of what is counted under `hold` by another.
     fn change(&mut self, hold: &Hold, demand: &Demand, old: Used, new: Used) {
         let (then, counting) = (hold.counting, self.counting);
-        let own = self.tokens.as_mut().filter(|_| then.tokens == counting.tokens);
-        let class = self.by_class.as_mut().filter(|_| then.classes == counting.classes).map(|all| &mut all[demand.class as usize].tokens);
-        for tokens in [own, class].into_iter().flatten() {
-            tokens.take_back(hold.second, old.tokens.saturating_sub(new.tokens));
-            tokens.add(new.tokens.saturating_sub(old.tokens));
+        let (less, more) = (old.beyond(new), new.beyond(old));
+        let second = (then.tokens == counting.tokens).then_some(hold.second);
+        self.all.change(second, &hold.starts, less, more);
+        if let Some(classes) = self.by_class.as_mut().filter(|_| then.classes == counting.classes) {
+            let tokens = &mut classes[demand.class as usize].tokens;
+            tokens.take_back(hold.second, less.tokens);
+            tokens.add(more.tokens);
         }
-        let quota = self.quota.as_mut().filter(|_| then.quota == counting.quota);
-        let budget = self.budget.as_mut().filter(|_| then.budget == counting.budget);
-        for (windows, start, old, new) in
-            [(quota, hold.quota_start, old.tokens, new.tokens), (budget, hold.budget_start, old.cost.0, new.cost.0)]
-        {
-            if let Some(windows) = windows {
-                windows.take_back(start, old.saturating_sub(new));
-                windows.add_at(start, new.saturating_sub(old));
-            }
+        if let Some(pot) = hold.pot.and_then(|pot| self.pots.get_mut(pot)) {
+            pot.counts.change(second, &hold.starts, less, more);
+        }
+        if let Some(beyond) = self.beyond.as_mut().filter(|_| more != Used::default()) {
+            beyond.add(second, &hold.starts, more);
         }
     }
 
@@ -331,32 +447,28 @@ impl State {
         self.settle(hold, demand, Used::default());
         hold.slot = slot;
         let (then, counting) = (hold.counting, self.counting);
-        if let Some(tokens) = self.tokens.as_mut().filter(|_| then.tokens == counting.tokens) {
-            hold.second = tokens.add(demand.tokens);
+        let counts_tokens = then.tokens == counting.tokens;
+        if let Some(pot) = hold.pot.and_then(|pot| self.pots.get_mut(pot)) {
+            let mut second = hold.second;
+            pot.counts.renew(counts_tokens.then_some(&mut second), &mut hold.starts, demand, now);
         }
+        self.all.renew(counts_tokens.then_some(&mut hold.second), &mut hold.starts, demand, now);
         if let Some(classes) = self.by_class.as_mut().filter(|_| then.classes == counting.classes) {
             classes[demand.class as usize].tokens.add(demand.tokens);
         }
-        if let Some(quota) = self.quota.as_mut().filter(|_| then.quota == counting.quota) {
-            hold.quota_start = quota.add(now.unix, demand.tokens);
-        }
-        if let Some(budget) = self.budget.as_mut().filter(|_| then.budget == counting.budget) {
-            hold.budget_start = budget.add(now.unix, demand.cost.0);
-        }
-        self.reserved[0] = self.reserved[0].saturating_add(demand.tokens);
-        self.reserved[1] = self.reserved[1].saturating_add(demand.cost.0);
+        self.reserve(hold, demand);
     }
 
     /// A quota or budget that is used up: usage and reservations exceed it. Returns its limit, and the time until it
     /// starts again.
-    pub(super) fn ended(&self, rules: &Rules, now: Timestamps) -> Option<(LimitKind, u64, Option<Duration>)> {
-        let used = self.used(now.unix);
-        [LimitKind::Quota, LimitKind::Budget].into_iter().find_map(|kind| {
-            let limit = rules.limit(kind)?;
-            let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
-            let over = used[kind as usize].saturating_add(others) > limit;
-            over.then(|| (kind, limit, self.wait(kind, 0, now)))
-        })
+    pub(super) fn ended(&self, plan: &Plan, now: Timestamps) -> Option<(LimitId, u64, Option<Duration>)> {
+        let used_up = |limited: &&Limited| {
+            let others = self.others(limited, now);
+            let lasting = matches!(limited.id.kind, LimitKind::Quota | LimitKind::Budget);
+            lasting && self.all.used(limited.place, now.unix).saturating_add(others) > limited.limit
+        };
+        let ended = plan.limits.iter().find(used_up)?;
+        Some((ended.id, ended.limit, self.wait(ended, 0, now)))
     }
 
     /// The request has ended, though its usage isn't known yet.
@@ -367,71 +479,63 @@ impl State {
     }
 
     fn leave(&mut self, hold: &Hold, demand: &Demand) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.all.leave();
+        if let Some(pot) = hold.pot.and_then(|pot| self.pots.get_mut(pot)) {
+            pot.counts.leave();
+        }
         if let Some(classes) = self.by_class.as_mut().filter(|_| hold.counting.classes == self.counting.classes) {
             let class = &mut classes[demand.class as usize];
             class.in_flight = class.in_flight.saturating_sub(1);
         }
     }
 
-    /// Alerts since the last time: once per period and percentage. `refused` is a quota or budget that has just refused
-    /// a request.
-    pub(super) fn alerts(&mut self, rules: &Rules, now: Timestamps, refused: Option<LimitKind>) -> [Option<Alert>; 2] {
-        let used = self.used(now.unix);
-        [LimitKind::Quota, LimitKind::Budget].map(|kind| {
-            let at = usize::from(kind == LimitKind::Budget);
-            let windows = if kind == LimitKind::Quota { self.quota.as_ref() } else { self.budget.as_ref() };
-            let (limit, start) = (rules.limit(kind)?, windows?.span(now.unix).start);
-            let spent = used[kind as usize].saturating_sub(self.reserved[at]);
+    /// Alerts since the last time: once per period and percentage. `refused` is the place of a limit that has just
+    /// refused a request.
+    pub(super) fn alerts(&mut self, plan: &Plan, now: Timestamps, refused: Option<usize>) -> SmallVec<[Alert; 2]> {
+        let mut alerts = SmallVec::new();
+        for limited in plan.limits.iter().filter(|limited| limited.place >= RATES) {
+            let (place, limit) = (limited.place, limited.limit);
+            let (Some(span), Some(watched)) = (self.all.span(place, now.unix), self.watched.get_mut(place - RATES)) else { continue };
+            let spent = self.all.used(place, now.unix).saturating_sub(watched.reserved);
             let percent = match () {
-                () if spent >= limit || (refused == Some(kind) && spent >= share(limit, 80)) => 100,
+                () if spent >= limit || (refused == Some(place) && spent >= share(limit, 80)) => 100,
                 () if spent >= share(limit, 80) => 80,
-                () => return None,
+                () => continue,
             };
-            let (period, reached) = self.alerted[at];
-            if period == start && reached >= percent {
-                return None;
+            let (period, reached) = watched.alerted;
+            if period != span.start || reached < percent {
+                watched.alerted = (span.start, percent);
+                alerts.push(Alert { kind: limited.id.kind, calendar: limited.id.calendar, percent });
             }
-            self.alerted[at] = (start, percent);
-            Some(Alert { kind, percent })
-        })
+        }
+        alerts
     }
 
-    /// What is left of each limit, as of the last `advance`.
-    pub(super) fn left(&self, rules: &Rules, now: Timestamps) -> Vec<Left> {
-        let used = self.used(now.unix);
-        let of = |kind: LimitKind| {
-            let limit = rules.limit(kind)?;
-            let share = self.share.as_ref().filter(|share| self.is_current(share, kind, now));
-            let others = share.map_or(0, |share| share.others[kind as usize]);
-            let left = limit.saturating_sub(used[kind as usize]).saturating_sub(others);
-            let period = match kind {
-                LimitKind::Quota => self.quota.as_ref().map(Windows::period),
-                LimitKind::Budget => self.budget.as_ref().map(Windows::period),
-                LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => None,
-            };
-            Some(Left { kind, limit, left, period, reset: self.wait(kind, 0, now) })
-        };
-        LimitKind::ALL.into_iter().filter_map(of).collect()
+    /// A limit, and what is left of it for one who comes through the guarantee at `via`.
+    pub(super) fn counter(&self, plan: &Plan, limited: &Limited, via: Option<usize>, now: Timestamps) -> Counter {
+        let used = self.all.used(limited.place, now.unix).saturating_add(self.others(limited, now));
+        let reset = self.wait(limited, 0, now).unwrap_or_default();
+        let kept = |at: usize| limited.kept[at];
+        let allowed =
+            if plan.pots.is_empty() { limited.limit } else { self.beside_guarantees(plan, limited, via, kept, limited.common, now) };
+        Counter { limit: limited.limit, remaining: allowed.saturating_sub(used), reset }
     }
 
-    /// What a caller has left of its limits per minute.
-    pub(super) fn remaining(&self, rules: &Rules, now: Timestamps) -> Remaining {
-        let counter = |kind: LimitKind, rolling: &Option<Rolling>| {
-            let (limit, rolling) = (rules.limit(kind)?, rolling.as_ref()?);
-            let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
-            let remaining = limit.saturating_sub(rolling.total()).saturating_sub(others);
-            Some(Counter { limit, remaining, reset: now.until(rolling.seconds_until(0)) })
+    /// What a caller has left of its limits per minute; or of a quota of which less is left than of those.
+    pub(super) fn remaining(&self, plan: &Plan, via: Option<usize>, now: Timestamps) -> Remaining {
+        let counter = |limited: &Limited| self.counter(plan, limited, via, now);
+        let least = |rate: LimitKind, quota: LimitKind| {
+            let rate = plan.limits.iter().find(|limited| limited.id.kind == rate)?;
+            let quotas = plan.limits.iter().filter(|limited| limited.id.kind == quota);
+            std::iter::once(rate).chain(quotas).map(counter).min_by_key(|counter| counter.remaining)
         };
-        Remaining { requests: counter(LimitKind::Requests, &self.requests), tokens: counter(LimitKind::Tokens, &self.tokens) }
+        Remaining { requests: least(LimitKind::Requests, LimitKind::RequestQuota), tokens: least(LimitKind::Tokens, LimitKind::Quota) }
     }
 }
 
-/// How much of a kind a request needs.
-fn need(kind: LimitKind, demand: &Demand) -> u64 {
-    match kind {
-        LimitKind::Requests | LimitKind::Concurrent => 1,
-        LimitKind::Tokens | LimitKind::Quota => demand.tokens,
-        LimitKind::Budget => demand.cost.0,
+fn add(amounts: &mut Amounts, place: usize, amount: u64) {
+    if amounts.len() <= place {
+        amounts.resize(place + 1, 0);
     }
+    amounts[place] = amounts[place].saturating_add(amount);
 }

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::LimitKind;
+use super::calendar::Calendar;
+use super::counts::{Counted, Counts};
 use super::meters::Meters;
 use super::period::Period;
 use super::rolling::Rolling;
 use super::state::State;
 use super::windows::Windows;
+use super::zone::Zone;
 
 /// The usage of a scope. Seconds are of the sender's monotonic clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,19 +23,43 @@ pub struct Tally {
     /// The same by class, if classes are used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     classes: Vec<Use>,
-    /// Tokens by the start of their period, if they are counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    quota: Option<Periods>,
-    /// Money by the start of its period, if it is counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    budget: Option<Periods>,
+    /// Usage by period.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    windows: Vec<Periods>,
+    /// Usage of scopes to which something is guaranteed, by their name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    guaranteed: BTreeMap<String, Guaranteed>,
+    /// Tokens by the start of their period, from a process that had one quota per scope, in UTC.
+    #[serde(default, skip_serializing)]
+    quota: Option<OldPeriods>,
+    /// The same of money.
+    #[serde(default, skip_serializing)]
+    budget: Option<OldPeriods>,
 }
 
 /// Usage by the start of its period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Periods {
+    kind: LimitKind,
+    period: Period,
+    /// The time zone; none is UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+    used: BTreeMap<i64, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct OldPeriods {
     period: Period,
     used: BTreeMap<i64, u64>,
+}
+
+/// Usage of a scope to which something is guaranteed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Guaranteed {
+    rates: Use,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    windows: Vec<Periods>,
 }
 
 /// Usage of limits per minute.
@@ -49,10 +77,21 @@ impl Tally {
     /// The final state if no more reports come: requests in flight have ended, and count with what they reserved.
     #[must_use]
     pub fn ended(mut self) -> Self {
-        for all in std::iter::once(&mut self.all).chain(&mut self.classes) {
+        let guaranteed = self.guaranteed.values_mut().map(|one| &mut one.rates);
+        for all in std::iter::once(&mut self.all).chain(&mut self.classes).chain(guaranteed) {
             all.in_flight = 0;
         }
         self
+    }
+
+    /// As newer processes send it.
+    fn current(&self) -> Vec<Periods> {
+        let old = [(LimitKind::Quota, &self.quota), (LimitKind::Budget, &self.budget)];
+        let old = old.into_iter().filter_map(|(kind, periods)| {
+            let OldPeriods { period, used } = periods.as_ref()?;
+            Some(Periods { kind, period: *period, zone: None, used: used.clone() })
+        });
+        self.windows.iter().cloned().chain(old).collect()
     }
 }
 
@@ -88,37 +127,73 @@ fn changes<K: Ord + Copy>(before: &BTreeMap<K, u64>, after: &BTreeMap<K, u64>) -
     }))
 }
 
+impl Periods {
+    fn of(counted: &Counted) -> Self {
+        let Calendar { period, zone } = counted.windows.calendar();
+        let zone = (!zone.is_utc()).then(|| zone.name().to_owned());
+        Periods { kind: counted.kind, period, zone, used: counted.windows.all().collect() }
+    }
+
+    /// The usage of one of `all` that `counted` counts, too.
+    fn find<'p>(all: &'p [Periods], counted: &Counted) -> Option<&'p Periods> {
+        let Calendar { period, zone } = counted.windows.calendar();
+        let is_same = |one: &&Periods| {
+            one.kind == counted.kind && one.period == period && one.zone.as_deref().unwrap_or(Zone::UTC.name()) == zone.name()
+        };
+        all.iter().find(is_same)
+    }
+}
+
+impl Counts {
+    fn meters(&mut self) -> Meters<'_> {
+        Meters { requests: self.requests.as_mut(), tokens: self.tokens.as_mut(), in_flight: &mut self.in_flight }
+    }
+
+    /// `first`: what was known of its periods from elsewhere is removed.
+    fn add_periods(&mut self, before: &[Periods], after: &[Periods], first: bool) {
+        let nothing = BTreeMap::new();
+        for counted in &mut self.windows {
+            // Only the ledger knows usage in other periods.
+            let Some(after) = Periods::find(after, counted) else { continue };
+            if first {
+                counted.windows = Windows::new(counted.windows.calendar());
+            }
+            let before = Periods::find(before, counted).map_or(&nothing, |before| &before.used);
+            for (start, less, more) in changes(before, &after.used) {
+                counted.windows.take_back(start, less);
+                counted.windows.add(start, more);
+            }
+        }
+    }
+}
+
 impl State {
     /// The current usage.
     pub(super) fn tally(&mut self) -> Tally {
-        let windows =
-            |windows: &Option<Windows>| windows.as_ref().map(|windows| Periods { period: windows.period(), used: windows.all().collect() });
-        let (quota, budget) = (windows(&self.quota), windows(&self.budget));
+        let windows = self.all.windows.iter().map(Periods::of).collect();
+        let guaranteed = self.pots.iter_mut().map(|pot| {
+            let windows = pot.counts.windows.iter().map(Periods::of).collect();
+            (pot.child.clone(), Guaranteed { rates: pot.counts.meters().tally(), windows })
+        });
+        let guaranteed = guaranteed.collect();
         let mut meters = self.meters();
         let all = meters.next().map(|meters| meters.tally()).unwrap_or_default();
-        Tally { all, classes: meters.map(|meters| meters.tally()).collect(), quota, budget }
+        let classes = meters.map(|meters| meters.tally()).collect();
+        Tally { all, classes, windows, guaranteed, quota: None, budget: None }
     }
 
     /// Adds what the old process used since it reported `before`. At first `before` is empty, and what was known of its
     /// periods from elsewhere is removed.
     pub(super) fn add_difference(&mut self, before: Option<&Tally>, after: &Tally, ahead: i64) {
-        let (first, nothing, no_periods) = (before.is_none(), Tally::default(), BTreeMap::new());
+        let (first, nothing) = (before.is_none(), Tally::default());
         let before = before.unwrap_or(&nothing);
-        for (windows, before, after) in [(&mut self.quota, &before.quota, &after.quota), (&mut self.budget, &before.budget, &after.budget)]
-        {
-            let (Some(windows), Some(after)) = (windows, after) else { continue };
-            // Only the ledger knows usage in periods of another length.
-            if windows.period() != after.period {
-                continue;
-            }
-            if first {
-                *windows = Windows::new(windows.period());
-            }
-            let before = before.as_ref().filter(|before| before.period == after.period).map_or(&no_periods, |before| &before.used);
-            for (start, less, more) in changes(before, &after.used) {
-                windows.take_back(start, less);
-                windows.add(start, more);
-            }
+        self.all.add_periods(&before.current(), &after.current(), first);
+        let none = Guaranteed::default();
+        for pot in &mut self.pots {
+            let Some(after) = after.guaranteed.get(&pot.child) else { continue };
+            let before = before.guaranteed.get(&pot.child).unwrap_or(&none);
+            pot.counts.add_periods(&before.windows, &after.windows, first);
+            pot.counts.meters().add_difference(&before.rates, &after.rates, ahead);
         }
         let none = Use::default();
         let mut uses = std::iter::once((&before.all, &after.all))

@@ -3,7 +3,8 @@
 
 use smallvec::SmallVec;
 
-use super::period::{Period, Span};
+use super::calendar::Calendar;
+use super::period::Span;
 
 /// Number of periods that are stored.
 const REMEMBERED: usize = 4;
@@ -11,21 +12,26 @@ const REMEMBERED: usize = 4;
 /// Usage in the latest periods.
 #[derive(Debug, Clone)]
 pub struct Windows {
-    period: Period,
+    calendar: Calendar,
     used: SmallVec<[(Span, u64); 2]>,
     /// The period of the last access, which the next one most often needs, too.
-    current: usize,
+    latest: Span,
 }
 
 impl Windows {
     /// Without usage.
-    pub fn new(period: Period) -> Self {
-        Windows { period, used: SmallVec::new(), current: 0 }
+    pub fn new(calendar: Calendar) -> Self {
+        Windows { calendar, used: SmallVec::new(), latest: Span { start: 0, end: 0 } }
     }
 
-    /// The length of each period.
-    pub fn period(&self) -> Period {
-        self.period
+    /// The periods.
+    pub fn calendar(&self) -> Calendar {
+        self.calendar
+    }
+
+    /// Finds the period that contains `now` in advance: to find it takes a while in a time zone.
+    pub fn advance(&mut self, now: i64) {
+        self.latest = self.span(now);
     }
 
     /// Usage in each stored period, by its start.
@@ -35,10 +41,8 @@ impl Windows {
 
     /// The period that contains `now`.
     pub fn span(&self, now: i64) -> Span {
-        match self.used.get(self.current) {
-            Some((span, _)) if span.start <= now && now < span.end => *span,
-            _ => self.period.at(now),
-        }
+        let Span { start, end } = self.latest;
+        if start <= now && now < end { self.latest } else { self.calendar.at(now) }
     }
 
     /// Usage in the period that contains `now`.
@@ -62,7 +66,7 @@ impl Windows {
                 self.used.len() - 1
             }
         };
-        self.current = at;
+        self.latest = span;
         self.used[at].1 = self.used[at].1.saturating_add(amount);
         span.start
     }
@@ -84,13 +88,14 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
+    use super::super::period::Period;
     use super::*;
 
     const HOUR: i64 = 3600;
 
     #[test]
     fn a_clock_that_is_stepped_resets_nothing_twice() {
-        let mut windows = Windows::new(Period::Hour);
+        let mut windows = Windows::new(Calendar::utc(Period::Hour));
         windows.add(10, 5);
         windows.add(HOUR - 1, 5);
         assert_eq!(windows.used(HOUR - 1), 10);

@@ -77,6 +77,8 @@ pub struct RawUnlisted {
     pub roles: Option<Vec<String>>,
     /// Their tokens need one of these scopes.
     pub scopes: Option<Vec<String>>,
+    /// The group whose limits they share. Default: none.
+    pub group: Option<String>,
     /// The limits of each.
     pub limits: Option<RawLimits>,
 }
@@ -128,6 +130,8 @@ pub struct Unlisted {
     pub max: usize,
     /// What each may use.
     pub rights: Rights,
+    /// Index of their group.
+    pub group: Option<usize>,
     /// The limits of each.
     pub limits: ConsumerLimits,
 }
@@ -222,7 +226,8 @@ fn unlisted(raw: Option<&RawUnlisted>, key: &str, known: &Known<'_>, check: &mut
     let limits = limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check);
     let RawUnlisted { models, pools, locations, apis, service_tiers, roles, scopes, .. } = raw;
     let rights = rights(&RawRights { models, pools, locations, apis, service_tiers, roles, scopes }, key, known, check);
-    raw.accept.unwrap_or(true).then(|| Unlisted { max: raw.max.unwrap_or(MOST), rights, limits })
+    let group = known.group(raw.group.as_ref(), &format!("{key}.group"), check);
+    raw.accept.unwrap_or(true).then(|| Unlisted { max: raw.max.unwrap_or(MOST), rights, group, limits })
 }
 
 /// Both forms of an Entra tenant's issuer: which one a token has depends on the application that it is for. For

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::guarantee::RawGuarantee;
 use super::limits::{RawClass, RawLimits};
 use super::portal::RawIssuedKeys;
 use super::service_tier::RawServiceTier;
@@ -59,6 +60,11 @@ pub struct RawConsumer {
     pub issued_keys: Option<RawIssuedKeys>,
     /// The group whose limits it shares.
     pub group: Option<String>,
+    /// The part of its group's limits that others can't use up: `"20%"` of each of them, or a table with an amount for
+    /// some. Default: none.
+    pub guaranteed: Option<RawGuarantee>,
+    /// Whether it may use more than what is guaranteed to it, as far as others leave it. Default true.
+    pub borrow: Option<bool>,
     /// Its limits.
     pub limits: Option<RawLimits>,
     /// How it uses the cache, if there is one.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::one_or_many::OneOrMany;
+
 /// How urgent requests are when a pool has not enough capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -17,19 +19,6 @@ pub enum RawClass {
     Batch,
 }
 
-/// Consumers that share limits.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawGroup {
-    /// Its name.
-    pub name: String,
-    /// The limits of all its consumers together.
-    pub limits: RawLimits,
-    /// The owners of all its consumers, in addition to their own; see `consumers.owners`. Default: none.
-    #[serde(default)]
-    pub owners: Vec<String>,
-}
-
 /// Limits.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -40,10 +29,12 @@ pub struct RawLimits {
     pub tokens_per_minute: Option<u64>,
     /// Requests at the same time.
     pub concurrent_requests: Option<u64>,
-    /// Tokens per period.
-    pub token_quota: Option<RawTokenQuota>,
-    /// Money per period.
-    pub budget: Option<RawMoneyBudget>,
+    /// Requests per period: a table, or a list of them.
+    pub request_quota: Option<OneOrMany<RawRequestQuota>>,
+    /// Tokens per period: a table, or a list of them.
+    pub token_quota: Option<OneOrMany<RawTokenQuota>>,
+    /// Money per period: a table, or a list of them.
+    pub budget: Option<OneOrMany<RawMoneyBudget>>,
     /// Refuse nothing, only count the requests that would be refused. Default false.
     pub shadow: Option<bool>,
     /// Consumers only: further limits for single models.
@@ -51,10 +42,12 @@ pub struct RawLimits {
     pub models: BTreeMap<String, RawLimits>,
 }
 
-/// A calendar period, in UTC.
+/// A calendar period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RawPeriod {
+    /// A minute of the clock. Only for `budget`: `requests_per_minute` and `tokens_per_minute` count any 60 seconds.
+    Minute,
     /// An hour.
     Hour,
     /// A day.
@@ -67,22 +60,38 @@ pub enum RawPeriod {
     Year,
 }
 
+/// Requests per period.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRequestQuota {
+    /// The number of requests.
+    pub requests: u64,
+    /// The period.
+    pub period: RawPeriod,
+    /// The time zone whose calendar has the period, such as `"Europe/Berlin"`. Default `"UTC"`.
+    pub time_zone: Option<String>,
+}
+
 /// Tokens per period.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTokenQuota {
     /// The number of tokens.
     pub tokens: u64,
     /// The period.
     pub period: RawPeriod,
+    /// The time zone whose calendar has the period, such as `"Europe/Berlin"`. Default `"UTC"`.
+    pub time_zone: Option<String>,
 }
 
 /// Money per period.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawMoneyBudget {
     /// US dollars.
     pub usd: f64,
     /// The period.
     pub period: RawPeriod,
+    /// The time zone whose calendar has the period, such as `"Europe/Berlin"`. Default `"UTC"`.
+    pub time_zone: Option<String>,
 }

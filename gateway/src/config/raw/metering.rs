@@ -58,6 +58,22 @@ pub struct RawLedger {
     /// Headers of callers that are stored with a row, such as `x-team`; at most 8, 64 characters of each.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Copies the hourly sums to a place that all nodes share, for `spillway usage --all-nodes`.
+    pub ship: Option<RawShip>,
+}
+
+/// Where a node ships its hourly sums, so that one report covers all nodes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawShip {
+    /// A folder that all nodes can write, or `redis`: the server of `[redis]`. The gateway doesn't create the folder.
+    pub to: String,
+    /// Ship single attempts, too: a Parquet file for each hour that is over. Needs a folder. Default false.
+    pub rows: Option<bool>,
+    /// How often changed hours are shipped. Default `1m`.
+    pub every: Option<DurationText>,
+    /// How long shipped files of this node are kept. Default: `ledger.hours_retention`.
+    pub retention: Option<DurationText>,
 }
 
 /// When a row of the ledger is on disk.

@@ -5,8 +5,11 @@
 mod backends;
 mod consumers;
 mod file;
+mod groups;
+mod guarantee;
 mod limits;
 mod metering;
+mod one_or_many;
 mod pools;
 mod portal;
 mod server;
@@ -22,11 +25,14 @@ use super::scalar::{DurationText, SecretText};
 pub use backends::{RawAzureApi, RawBackend, RawBackendAuth};
 pub use consumers::{RawCertificateName, RawConsumer, RawKey};
 pub use file::RawConfig;
-pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
+pub use groups::RawGroup;
+pub use guarantee::{RawGuarantee, RawGuaranteed};
+pub use limits::{RawClass, RawLimits, RawMoneyBudget, RawPeriod, RawRequestQuota, RawTokenQuota};
 pub use metering::{
-    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawTierPrice, RawUnknownPrice,
-    RawUsage,
+    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawShip, RawTierPrice,
+    RawUnknownPrice, RawUsage,
 };
+pub use one_or_many::OneOrMany;
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use portal::{RawIssuedKeys, RawPortal};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};

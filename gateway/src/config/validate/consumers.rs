@@ -65,13 +65,7 @@ fn one<'r>(raw: &'r RawConsumer, key: &str, known: &Known<'_>, ways: WaysIn, own
         let message = "has neither keys nor certificates, and without server.state_dir none can be issued: no caller can be it";
         check.warn(&format!("{key}.name"), format!("'{}' {message}", raw.name));
     }
-    let group = raw.group.as_ref().and_then(|name| {
-        let found = known.groups.iter().position(|group| group == name);
-        if found.is_none() {
-            check.unknown(&format!("{key}.group"), "group", name, known.groups.iter().copied());
-        }
-        found
-    });
+    let group = known.group(raw.group.as_ref(), &format!("{key}.group"), check);
     let RawConsumer { models, pools, locations, apis, service_tiers, roles, scopes, .. } = raw;
     Consumer {
         name: raw.name.as_str().into(),

@@ -1,32 +1,33 @@
 //! Limits of consumers, groups and pools.
 
-use spillway_plugins::limits::{Class, Period, Rules};
+use spillway_plugins::limits::{Calendar, Class, LimitId, LimitKind, Period, Rules, Window, Zone};
 use spillway_plugins::prices::Money;
 
-use super::portal;
 use crate::config::checker::Checker;
-use crate::config::raw::{RawClass, RawGroup, RawLimits, RawOnRedisLoss, RawPeriod};
-use crate::config::{ConsumerLimits, Group, WhenLost};
-
-/// The maximum number of minutes in a period.
-fn minutes(period: RawPeriod) -> u64 {
-    match period {
-        RawPeriod::Hour => 60,
-        RawPeriod::Day => 1_440,
-        RawPeriod::Week => 10_080,
-        RawPeriod::Month => 44_640,
-        RawPeriod::Year => 527_040,
-    }
-}
+use crate::config::raw::{OneOrMany, RawClass, RawGuaranteed, RawLimits, RawMoneyBudget, RawOnRedisLoss, RawPeriod};
+use crate::config::raw::{RawRequestQuota, RawTokenQuota};
+use crate::config::{ConsumerLimits, WhenLost};
 
 fn period(raw: RawPeriod) -> Period {
     match raw {
+        RawPeriod::Minute => Period::Minute,
         RawPeriod::Hour => Period::Hour,
         RawPeriod::Day => Period::Day,
         RawPeriod::Week => Period::Week,
         RawPeriod::Month => Period::Month,
         RawPeriod::Year => Period::Year,
     }
+}
+
+fn calendar(raw: RawPeriod, time_zone: Option<&String>, key: &str, check: &mut Checker<'_>) -> Option<Calendar> {
+    let zone = match time_zone {
+        None => Some(Zone::UTC),
+        Some(name) => Zone::named(name).or_else(|| {
+            check.unknown(&format!("{key}.time_zone"), "time zone (of the IANA database)", name, Zone::names());
+            None
+        }),
+    };
+    Some(Calendar { period: period(raw), zone: zone? })
 }
 
 pub(super) fn class(raw: Option<RawClass>) -> Class {
@@ -45,35 +46,145 @@ pub(super) fn when_lost(raw: Option<RawOnRedisLoss>) -> WhenLost {
     }
 }
 
-fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
-    for (given, name) in [
-        (raw.requests_per_minute, "requests_per_minute"),
-        (raw.tokens_per_minute, "tokens_per_minute"),
-        (raw.concurrent_requests, "concurrent_requests"),
-        (raw.token_quota.map(|quota| quota.tokens), "token_quota.tokens"),
+/// Limits as they are written: of a scope, or what is guaranteed of them.
+pub(super) struct Written<'r> {
+    pub(super) requests_per_minute: Option<u64>,
+    pub(super) tokens_per_minute: Option<u64>,
+    pub(super) concurrent_requests: Option<u64>,
+    request_quota: Option<&'r OneOrMany<RawRequestQuota>>,
+    token_quota: Option<&'r OneOrMany<RawTokenQuota>>,
+    budget: Option<&'r OneOrMany<RawMoneyBudget>>,
+}
+
+impl<'r> From<&'r RawLimits> for Written<'r> {
+    fn from(raw: &'r RawLimits) -> Self {
+        Written {
+            requests_per_minute: raw.requests_per_minute,
+            tokens_per_minute: raw.tokens_per_minute,
+            concurrent_requests: raw.concurrent_requests,
+            request_quota: raw.request_quota.as_ref(),
+            token_quota: raw.token_quota.as_ref(),
+            budget: raw.budget.as_ref(),
+        }
+    }
+}
+
+impl<'r> From<&'r RawGuaranteed> for Written<'r> {
+    fn from(raw: &'r RawGuaranteed) -> Self {
+        Written {
+            requests_per_minute: raw.requests_per_minute,
+            tokens_per_minute: raw.tokens_per_minute,
+            concurrent_requests: raw.concurrent_requests,
+            request_quota: raw.request_quota.as_ref(),
+            token_quota: raw.token_quota.as_ref(),
+            budget: raw.budget.as_ref(),
+        }
+    }
+}
+
+/// A limit, and its key.
+pub(super) struct Located {
+    pub(super) key: String,
+    pub(super) id: LimitId,
+    pub(super) limit: u64,
+}
+
+/// All limits, with their keys. `zero` is what an amount of zero would mean.
+pub(super) fn located(written: &Written<'_>, key: &str, zero: &str, check: &mut Checker<'_>) -> Vec<Located> {
+    let mut all: Vec<Located> = Vec::new();
+    for (given, kind) in [
+        (written.requests_per_minute, LimitKind::Requests),
+        (written.tokens_per_minute, LimitKind::Tokens),
+        (written.concurrent_requests, LimitKind::Concurrent),
     ] {
+        let key = format!("{key}.{}", kind.label());
         if given == Some(0) {
-            check.problem(&format!("{key}.{name}"), "0 would refuse everything; leave the consumer out instead");
+            check.problem(&key, zero);
+        }
+        all.extend(given.map(|limit| Located { key, id: LimitId { kind, calendar: None }, limit }));
+    }
+    for (at, quota) in written.request_quota.iter().flat_map(|all| all.all()) {
+        let key = format!("{key}.request_quota{at}");
+        let amount = whole(quota.requests, &format!("{key}.requests"), zero, check);
+        window(&mut all, key, LimitKind::RequestQuota, amount, (quota.period, quota.time_zone.as_ref()), check);
+    }
+    for (at, quota) in written.token_quota.iter().flat_map(|all| all.all()) {
+        let key = format!("{key}.token_quota{at}");
+        let amount = whole(quota.tokens, &format!("{key}.tokens"), zero, check);
+        window(&mut all, key, LimitKind::Quota, amount, (quota.period, quota.time_zone.as_ref()), check);
+    }
+    for (at, budget) in written.budget.iter().flat_map(|all| all.all()) {
+        let key = format!("{key}.budget{at}");
+        let amount = Money::from_usd(budget.usd).filter(|money| money.0 > 0).map(|money| money.0);
+        if amount.is_none() {
+            check.problem(&format!("{key}.usd"), "must be more than 0, and less than 18 million");
+        }
+        window(&mut all, key, LimitKind::Budget, amount, (budget.period, budget.time_zone.as_ref()), check);
+    }
+    all
+}
+
+fn whole(amount: u64, key: &str, zero: &str, check: &mut Checker<'_>) -> Option<u64> {
+    if amount == 0 {
+        check.problem(key, zero);
+    }
+    (amount > 0).then_some(amount)
+}
+
+fn window(
+    all: &mut Vec<Located>,
+    key: String,
+    kind: LimitKind,
+    amount: Option<u64>,
+    (period, time_zone): (RawPeriod, Option<&String>),
+    check: &mut Checker<'_>,
+) {
+    let Some(calendar) = calendar(period, time_zone, &key, check) else { return };
+    let instead = match kind {
+        LimitKind::RequestQuota => Some("requests_per_minute"),
+        LimitKind::Quota => Some("tokens_per_minute"),
+        _ => None,
+    };
+    if let (Period::Minute, Some(instead)) = (calendar.period, instead) {
+        check.problem(&format!("{key}.period"), format!("use {instead} instead: it counts any 60 seconds, also over the edge of a minute"));
+        return;
+    }
+    let id = LimitId { kind, calendar: Some(calendar) };
+    if let Some(first) = all.iter().find(|other| other.id == id) {
+        let first = first.key.clone();
+        check.problem(&key, format!("'{first}' is for the same period already; keep one of them"));
+        return;
+    }
+    all.extend(amount.map(|limit| Located { key, id, limit }));
+}
+
+/// The most places for periods that a scope may have.
+const MOST_WINDOWS: usize = 24;
+
+fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
+    let located = located(&Written::from(raw), key, "0 would refuse everything; leave the consumer out instead", check);
+    let windows: Vec<Window> =
+        located.iter().filter_map(|one| Some(Window { kind: one.id.kind, calendar: one.id.calendar?, limit: one.limit })).collect();
+    if windows.len() > MOST_WINDOWS {
+        check.problem(key, format!("has limits for {} periods; at most {MOST_WINDOWS} can be counted", windows.len()));
+    }
+    for one in &located {
+        let Some(calendar) = one.id.calendar else { continue };
+        let (rate, name) = match one.id.kind {
+            LimitKind::Quota => (raw.tokens_per_minute, "tokens_per_minute allows fewer tokens"),
+            LimitKind::RequestQuota => (raw.requests_per_minute, "requests_per_minute allows fewer requests"),
+            _ => continue,
+        };
+        if rate.is_some_and(|rate| rate.saturating_mul(calendar.minutes()) < one.limit) {
+            check.problem(&one.key, format!("can never apply: {name} in that period"));
         }
     }
-    if let (Some(rate), Some(quota)) = (raw.tokens_per_minute, &raw.token_quota)
-        && rate.saturating_mul(minutes(quota.period)) < quota.tokens
-    {
-        check.problem(&format!("{key}.token_quota"), "can never apply: tokens_per_minute allows fewer tokens in that period");
-    }
-    let budget = raw.budget.and_then(|budget| match Money::from_usd(budget.usd).filter(|money| money.0 > 0) {
-        Some(money) => Some((period(budget.period), money)),
-        None => {
-            check.problem(&format!("{key}.budget.usd"), "must be more than 0, and less than 18 million");
-            None
-        }
-    });
     Rules {
         requests_per_minute: raw.requests_per_minute,
         tokens_per_minute: raw.tokens_per_minute,
         concurrent: raw.concurrent_requests,
-        quota: raw.token_quota.map(|quota| (period(quota.period), quota.tokens)),
-        budget,
+        windows,
+        guaranteed: Vec::new(),
         shadow: raw.shadow.unwrap_or(false),
         classes: false,
     }
@@ -92,31 +203,19 @@ pub(in crate::config) fn consumer<'n>(
     }
     ConsumerLimits {
         rules: rules(raw, key, check),
-        models: raw.models.iter().map(|(model, raw)| (model.clone(), whole(raw, &format!("{key}.models.{model}"), check))).collect(),
+        models: raw.models.iter().map(|(model, raw)| (model.clone(), by_itself(raw, &format!("{key}.models.{model}"), check))).collect(),
     }
 }
 
 /// Limits without a breakdown by model.
-fn whole(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
+pub(super) fn by_itself(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
     if !raw.models.is_empty() {
         check.problem(&format!("{key}.models"), "has an effect only in a consumer's own limits");
     }
     rules(raw, key, check)
 }
 
-pub(super) fn groups(raw: &[RawGroup], check: &mut Checker<'_>) -> Vec<Group> {
-    check.names("groups", raw.iter().map(|group| group.name.as_str()));
-    raw.iter()
-        .enumerate()
-        .map(|(index, group)| Group {
-            name: group.name.as_str().into(),
-            rules: whole(&group.limits, &format!("groups[{index}].limits"), check),
-            owners: portal::owners(&group.owners, &format!("groups[{index}].owners"), check),
-        })
-        .collect()
-}
-
 /// The limits of a pool. Classes are used only if there are limits.
 pub(super) fn pool(raw: Option<&RawLimits>, key: &str, check: &mut Checker<'_>) -> Rules {
-    raw.map_or_else(Rules::default, |raw| Rules { classes: true, ..whole(raw, key, check) })
+    raw.map_or_else(Rules::default, |raw| Rules { classes: true, ..by_itself(raw, key, check) })
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::HeaderName;
+use nix::unistd::AccessFlags;
 use spillway_plugins::prices::{Money, Price, PriceTable, TierPrices, TokenPrices};
 use spillway_plugins::service_tier::ServiceTier;
 
 use crate::config::checker::Checker;
 use crate::config::raw::{
-    RawBackend, RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawPrices, RawTierPrice, RawUsage,
+    RawBackend, RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawPrices, RawShip, RawTierPrice, RawUsage,
 };
 use crate::config::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
-use crate::config::{Durability, LedgerRules};
+use crate::config::{Durability, LedgerRules, ShipRules, ShipTo};
 
 /// Most tag headers.
 const TAGS: usize = 8;
@@ -23,6 +24,9 @@ const SECRET: [&str; 6] = ["authorization", "api-key", "x-api-key", "cookie", "p
 const LONGEST_DRAIN: Duration = Duration::from_secs(600);
 /// The least time that hourly sums must be kept, so that every quota can be rebuilt.
 const LONGEST_PERIOD: Duration = Duration::from_secs(367 * 86_400);
+/// How often hourly sums may be shipped.
+const FASTEST_SHIPPING: Duration = Duration::from_secs(1);
+const SLOWEST_SHIPPING: Duration = Duration::from_secs(86_400);
 
 pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &mut Checker<'_>) -> UsageRules {
     let none = RawUsage::default();
@@ -59,7 +63,7 @@ pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &
     }
 }
 
-pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, check: &mut Checker<'_>) -> Option<LedgerRules> {
+pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, has_redis: bool, check: &mut Checker<'_>) -> Option<LedgerRules> {
     let Some(folder) = state_dir else {
         if raw.is_some() {
             check.problem("ledger", "needs a folder: set server.state_dir");
@@ -83,7 +87,50 @@ pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, check: &
         hours,
         may_grow: true,
         refusals: raw.refusals.unwrap_or(false),
+        ship: raw.ship.as_ref().map(|raw| ship(raw, hours, has_redis, check)),
     })
+}
+
+/// `[ledger.ship]`; `hours` is how long the ledger keeps hourly sums.
+fn ship(raw: &RawShip, hours: Duration, has_redis: bool, check: &mut Checker<'_>) -> ShipRules {
+    let rows = raw.rows.unwrap_or(false);
+    let every = check.span(raw.every, 60, "ledger.ship.every");
+    if !every.is_zero() && (every < FASTEST_SHIPPING || every > SLOWEST_SHIPPING) {
+        check.problem("ledger.ship.every", "must be from 1s to 1d");
+    }
+    let retention = check.span(raw.retention, hours.as_secs(), "ledger.ship.retention");
+    if retention > hours {
+        check.problem("ledger.ship.retention", "is longer than ledger.hours_retention: the ledger has nothing older");
+    }
+    let to = if raw.to == "redis" {
+        if !has_redis {
+            check.problem("ledger.ship.to", "needs a [redis] section with its url");
+        }
+        if rows {
+            check.problem("ledger.ship.rows", "needs a folder in 'to': single attempts would fill the memory of Redis");
+        }
+        ShipTo::Redis
+    } else {
+        shared_folder(&raw.to, check);
+        ShipTo::Folder(raw.to.clone().into())
+    };
+    ShipRules { to, rows, every, retention }
+}
+
+/// Checks that files can be written to this folder. It is not created: the folder below a mount that is missing would be
+/// created on this machine's own disk, and the sums would be missing in every report.
+fn shared_folder(to: &str, check: &mut Checker<'_>) {
+    let path = Path::new(to);
+    if !path.is_absolute() {
+        return check.problem("ledger.ship.to", format!("'{to}' must be 'redis' or an absolute path to a folder"));
+    }
+    if !path.is_dir() {
+        return check
+            .problem_here("ledger.ship.to", format!("the folder '{to}' does not exist: create it in the place that all nodes share"));
+    }
+    if let Err(error) = nix::unistd::access(path, AccessFlags::W_OK | AccessFlags::X_OK) {
+        check.problem_here("ledger.ship.to", format!("can't write to the folder '{to}': {error}"));
+    }
 }
 
 pub(super) fn prices(raw: Option<&RawPrices>, check: &mut Checker<'_>) -> Prices {

@@ -2,6 +2,7 @@
 
 pub(super) mod backends;
 mod consumers;
+mod groups;
 pub(super) mod limits;
 mod metering;
 mod pools;
@@ -11,6 +12,7 @@ mod server;
 mod sign_in;
 mod steering;
 mod unpriced;
+mod unreached;
 
 use spillway_plugins::limits::Rules;
 
@@ -34,20 +36,22 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let backends = backends::read(&raw.backends, &prices, &names, &mut check);
     let pools = pools::read(&raw.pools, &raw.backends, &mut check);
     let quota_pools = quota_pools::read(&raw.pools, &backends, &prices, &mut check);
-    let groups = limits::groups(&raw.groups, &mut check);
+    let mut groups = groups::read(&raw.groups, &mut check);
     let known = Known::new(&raw.pools, &raw.backends, &raw.groups);
     let state_dir = raw.server.state_dir.as_ref().map(std::path::Path::new);
     let around = Around { pools: &raw.pools, consumers: &raw.consumers, known: &known, state_dir };
     let plugins = plugins::read(&raw.plugins, &around, &mut check);
     let auth = &plugins.auth;
     let ways = consumers::WaysIn { peppered: auth.pepper.is_some(), tokens: auth.tokens.is_some(), issued: state_dir.is_some() };
-    let consumers = consumers::read(&raw.consumers, &known, ways, &mut check);
+    let mut consumers = consumers::read(&raw.consumers, &known, ways, &mut check);
+    groups::guarantee(&raw.groups, &mut groups, &raw.consumers, &mut consumers, &mut check);
+    unreached::warn(&groups, &consumers, auth.tokens.as_ref(), &mut check);
     let budgets = unpriced::Budgets { consumers: &consumers, groups: &groups, tokens: auth.tokens.as_ref() };
     let free = raw.prices.as_ref().and_then(|prices| prices.unknown) == Some(RawUnknownPrice::Free);
     unpriced::check(&pools, &backends, &prices, &budgets, free, &mut check);
     let usage = metering::usage(raw.usage.as_ref(), raw.ledger.as_ref(), &mut check);
-    let ledger = metering::ledger(raw.ledger.as_ref(), state_dir, &mut check);
-    let lasting = |rules: &Rules| rules.quota.is_some() || rules.budget.is_some();
+    let ledger = metering::ledger(raw.ledger.as_ref(), state_dir, raw.redis.is_some(), &mut check);
+    let lasting = |rules: &Rules| !rules.windows.is_empty();
     let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
     portal::warn_of_no_effect(server.as_ref(), (&raw.server, &raw.consumers, &raw.groups), raw.server.sign_in.is_some(), &mut check);

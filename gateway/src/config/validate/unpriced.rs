@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use spillway_plugins::limits::Rules;
+use spillway_plugins::limits::{LimitKind, Rules};
 use spillway_plugins::service_tier::ServiceTier;
 
 use crate::config::checker::Checker;
-use crate::config::{BackendConfig, Consumer, ConsumerLimits, DeploymentPrice, Group, PoolConfig, Prices, Rights, TokenRules};
+use crate::config::{BackendConfig, Consumer, ConsumerLimits, DeploymentPrice, Group, PoolConfig, Prices, Rights, TokenRules, lineage};
 
 /// The budgets of a config.
 pub(super) struct Budgets<'c> {
@@ -74,25 +74,26 @@ impl Budgets<'_> {
         }
         let by_model = |limits: &ConsumerLimits| counts(&limits.rules) || limits.models.get(model).is_some_and(counts);
         let of_consumer = self.consumers.iter().filter(|consumer| may_use(&consumer.rights, pool, model, location)).find_map(|consumer| {
-            let group = consumer.group.and_then(|index| self.groups.get(index)).filter(|group| counts(&group.rules));
-            match group {
-                _ if by_model(&consumer.limits) => Some(format!("consumer '{}'", consumer.name)),
-                Some(group) => Some(format!("group '{}'", group.name)),
-                None => None,
-            }
+            if by_model(&consumer.limits) { Some(format!("consumer '{}'", consumer.name)) } else { self.of_groups(consumer.group) }
         });
         let unlisted = || {
             let unlisted = self.tokens.and_then(|tokens| tokens.unlisted.as_ref())?;
-            let applies = by_model(&unlisted.limits) && may_use(&unlisted.rights, pool, model, location);
-            applies.then(|| "callers that aren't listed (plugins.auth.jwt.unlisted)".to_owned())
+            let own = by_model(&unlisted.limits).then(|| "callers that aren't listed (plugins.auth.jwt.unlisted)".to_owned());
+            own.or_else(|| self.of_groups(unlisted.group)).filter(|_| may_use(&unlisted.rights, pool, model, location))
         };
         of_consumer.or_else(unlisted)
+    }
+
+    /// The nearest group with a budget, from this one up.
+    fn of_groups(&self, group: Option<usize>) -> Option<String> {
+        let found = lineage(self.groups, group).find(|(_, group)| counts(&group.rules));
+        found.map(|(_, group)| format!("group '{}'", group.name))
     }
 }
 
 /// Whether there is a budget that refuses requests.
 fn counts(rules: &Rules) -> bool {
-    rules.budget.is_some() && !rules.shadow
+    rules.has(LimitKind::Budget) && !rules.shadow
 }
 
 fn may_use(rights: &Rights, pool: &PoolConfig, model: &str, location: Option<&Arc<str>>) -> bool {

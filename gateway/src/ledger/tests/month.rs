@@ -7,6 +7,7 @@ use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::{Metered, Usage};
 
 use super::super::reconcile::{BilledAs, Meter, reconcile};
+use super::super::report_database::ReportDatabase;
 use super::super::rollup::HOUR;
 use super::super::row::Row;
 use super::{known, place, report, row, writer};
@@ -121,7 +122,7 @@ fn a_month_is_right_to_the_cent() {
         assert_eq!(cents(consumers), cents(whole[0].cost_usd.unwrap()), "what an hour costs is shared out, and nothing is lost");
         let from_ptu = report(folder.path(), FIRST, all, "spilled_from").into_iter().find(|row| row.by["spilled_from"] == "ptu").unwrap();
         assert_eq!((cents(from_ptu.cost_usd.unwrap()), from_ptu.requests), (cents(spilled_money as f64 / 1e12), HOURS));
-        let compared = reconcile(folder.path(), &config, bill.as_bytes()).unwrap();
+        let compared = reconcile(&config, bill.as_bytes(), |_, _| Ok(ReportDatabase::of_node(folder.path())?)).unwrap();
         assert_eq!((compared.rows.len(), compared.costs.len()), (9, 4), "{compared:#?}");
         for line in &compared.rows {
             assert_eq!(line.billed_tokens, line.ledger_tokens, "{line:?}");

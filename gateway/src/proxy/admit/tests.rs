@@ -46,7 +46,7 @@ async fn what_a_request_may_need_is_reserved_until_it_is_settled() {
     let second = admitted(&gateway, &facts, &body).await;
     assert_eq!(status(&second), Some((429, "rate_limit_exceeded")));
     let Err(Refusal::Limit(denied)) = second else { panic!("it is refused by a limit") };
-    assert_eq!((denied.scope.as_str(), denied.kind, denied.limit, denied.too_large), ("consumer 'one'", LimitKind::Tokens, 1000, false));
+    assert_eq!((denied.scope.as_str(), denied.id.kind, denied.limit, denied.too_large), ("consumer 'one'", LimitKind::Tokens, 1000, false));
     let mut ctx = context(&gateway, facts_of(&gateway, "one"), Api::Chat, &body);
     first.reserve(&mut ctx.body, &mut ctx.metering);
     assert_eq!((ctx.body.input_bound, ctx.metering.remaining.tokens.unwrap().limit), (Some(input), 1000));

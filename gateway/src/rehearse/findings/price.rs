@@ -1,9 +1,9 @@
 //! Budgets that don't count what is used.
 
-use spillway_plugins::limits::Rules;
+use spillway_plugins::limits::{LimitKind, Rules};
 
 use super::view::{CallerView, MemberView, PoolView, View, list};
-use crate::config::DeploymentPrice;
+use crate::config::{DeploymentPrice, lineage};
 use crate::rehearse::finding::{Finding, Severity};
 
 /// Models without a price that a budget applies to, and budgets of pools in which nothing costs by use.
@@ -14,7 +14,7 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
 }
 
 fn counts(rules: &Rules) -> bool {
-    rules.budget.is_some() && !rules.shadow
+    rules.has(LimitKind::Budget) && !rules.shadow
 }
 
 /// Whose budget applies to a model of a pool.
@@ -23,7 +23,7 @@ fn budget_of(view: &View<'_>, pool: &PoolView<'_>, model: &str, callers: &[Calle
         return Some(format!("pool '{}'", pool.config.name));
     }
     callers.iter().filter(|caller| caller.may_use_model(pool.config, model)).find_map(|caller| {
-        let group = caller.group.and_then(|at| view.config.groups.get(at)).filter(|group| counts(&group.rules));
+        let group = lineage(&view.config.groups, caller.group).map(|(_, group)| group).find(|group| counts(&group.rules));
         let own = counts(&caller.limits.rules) || caller.limits.models.get(model).is_some_and(counts);
         if own { Some(caller.name.clone()) } else { group.map(|group| format!("group '{}'", group.name)) }
     })

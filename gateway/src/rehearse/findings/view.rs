@@ -99,7 +99,7 @@ impl<'c> View<'c> {
             limits: &unlisted.limits,
             class: Class::default(),
             deadline: None,
-            group: None,
+            group: unlisted.group,
         });
         listed.chain(unlisted).collect()
     }

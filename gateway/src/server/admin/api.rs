@@ -3,13 +3,12 @@
 use http::{Method, StatusCode};
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
-use spillway_plugins::limits::LimitKind;
-use spillway_plugins::prices::Money;
 
 use super::actor::Role;
 use super::acts::Who;
 use super::answer::{AdminReply, Answer, answer, json_answer, problem};
 use super::changes::BackendChange;
+use super::limits;
 use super::parameter::parameter;
 use super::state::Admin;
 use super::surface::{self, Surface};
@@ -100,7 +99,7 @@ impl Admin {
             (&Method::GET, "/api/status") => ok(self.status(&parameter(&query, "consumer").unwrap_or_default()).await),
             (&Method::GET, "/api/events") => AdminReply::Events(actor),
             (&Method::GET, "/api/usage") => self.usage(&query).await.into(),
-            (&Method::GET, "/api/limits") => ok(self.limits()),
+            (&Method::GET, "/api/limits") => ok(limits::of_all(&self.gateway)),
             (&Method::GET, "/api/keys") => ok(self.keys()),
             (&Method::GET, "/api/pools") => ok(self.pools()),
             (&Method::GET, "/api/config") => ok(self.config()),
@@ -204,33 +203,6 @@ impl Admin {
             Ok(rows) => json_answer(StatusCode::OK, &request::body(&rows)),
             Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         }
-    }
-
-    /// The current use of every limit.
-    fn limits(&self) -> Value {
-        let now = self.gateway.limits.now();
-        let scopes: Vec<Value> = self
-            .gateway
-            .limits
-            .all()
-            .iter()
-            .map(|scope| {
-                let snapshot = scope.snapshot(now);
-                let limits: serde_json::Map<String, Value> = LimitKind::ALL
-                    .into_iter()
-                    .filter_map(|kind| {
-                        let (limit, used) = (snapshot.limits[kind as usize]?, snapshot.used[kind as usize]);
-                        let shown = match kind {
-                            LimitKind::Budget => json!({ "limit": Money(limit).usd(), "used": Money(used).usd() }),
-                            _ => json!({ "limit": limit, "used": used }),
-                        };
-                        Some((kind.label().to_owned(), shown))
-                    })
-                    .collect();
-                json!({ "scope": scope.name, "shadow": scope.rules.shadow, "limits": limits })
-            })
-            .collect();
-        json!({ "scopes": scopes })
     }
 
     fn pools(&self) -> Value {

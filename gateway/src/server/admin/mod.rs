@@ -12,6 +12,7 @@ mod document;
 mod events;
 mod key_acts;
 mod keys;
+mod limits;
 mod me;
 mod page;
 mod parameter;

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Demand, LimitKind, Permit, Rank, Refused, Rules, Scope, Timestamps, Used, admit};
+use spillway_plugins::limits::{Demand, LimitKind, Path, Permit, Rank, Refused, Rules, Scope, Timestamps, Used, admit};
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Usage;
 
 use crate::clock::Tick;
-use crate::config::{Config, ConsumerLimits, DeploymentPrice, Rights, UNLISTED};
-use crate::limits::{consumer_name, group_name, model_name, pool_name};
+use crate::config::{Config, ConsumerLimits, DeploymentPrice, Group, Rights, UNLISTED, consumer_name, group_name, model_name, pool_name};
+
 use crate::simulate::request::Request;
 use crate::simulate::world::Model;
 
@@ -26,8 +25,8 @@ const MOST: u64 = 1 << 48;
 pub(in crate::simulate) struct Limits {
     consumers: HashMap<Arc<str>, Account>,
     /// What callers may use that a token makes a consumer, and their limits.
-    unlisted: Option<(Rights, ConsumerLimits)>,
-    groups: Vec<Option<Arc<Scope>>>,
+    unlisted: Option<(Rights, ConsumerLimits, Option<usize>)>,
+    groups: Vec<(Group, Option<Arc<Scope>>)>,
     pools: Vec<Option<Arc<Scope>>>,
     /// Tokens that are reserved for a completion without a cap.
     assumed: u64,
@@ -92,8 +91,8 @@ impl Limits {
         let unlisted = config.plugins.auth.tokens.as_ref().and_then(|tokens| tokens.unlisted.as_ref());
         Limits {
             consumers: consumers.collect(),
-            unlisted: unlisted.map(|unlisted| (unlisted.rights.clone(), unlisted.limits.clone())),
-            groups: config.groups.iter().map(|group| scope(Rank::Group, group_name(&group.name), &group.rules)).collect(),
+            unlisted: unlisted.map(|unlisted| (unlisted.rights.clone(), unlisted.limits.clone(), unlisted.group)),
+            groups: config.groups.iter().map(|group| (group.clone(), scope(Rank::Group, group_name(&group.name), &group.rules))).collect(),
             pools: config.pools.iter().map(|pool| scope(Rank::Pool, pool_name(&pool.name), &pool.limits)).collect(),
             assumed: config.usage.assume_completion,
         }
@@ -119,30 +118,43 @@ impl Limits {
         if !self.consumers.contains_key(asks.consumer)
             && asks.consumer.starts_with(UNLISTED)
             && self.consumers.len() < STRANGERS
-            && let Some((rights, limits)) = &self.unlisted
+            && let Some((rights, limits, group)) = &self.unlisted
         {
-            self.consumers.insert(asks.consumer.into(), Account::new(asks.consumer, rights, limits, None));
+            self.consumers.insert(asks.consumer.into(), Account::new(asks.consumer, rights, limits, *group));
         }
         let account = self.consumers.get(asks.consumer);
         if account.is_some_and(|account| !account.may_use(asks, request.api)) {
             return Err(NotAdmitted::NotAllowed);
         }
-        let mut scopes: SmallVec<[Arc<Scope>; 4]> = SmallVec::new();
+        let mut path = Path::new();
         if let Some(account) = account {
-            scopes.extend(account.own.clone());
-            scopes.extend(account.models.get(asks.model).cloned());
-            scopes.extend(account.group.and_then(|group| self.groups.get(group)?.clone()));
+            path.extend(account.own.clone());
+            path.extend(account.models.get(asks.model).cloned());
+            let mut below = consumer_name(asks.consumer);
+            for (scope, name) in self.above(account.group) {
+                if let Some(scope) = scope {
+                    path.push(Arc::clone(scope), scope.guarantee_of(&below));
+                }
+                below = name;
+            }
         }
-        scopes.extend(self.pools.get(asks.pool).cloned().flatten());
-        if scopes.is_empty() {
+        path.extend(self.pools.get(asks.pool).cloned().flatten());
+        if path.is_empty() {
             return Ok(None);
         }
-        match admit(&scopes, demand, timestamps(now), |_, _| ()) {
+        match admit(&path, demand, timestamps(now), |_, _| ()) {
             Ok(permit) => Ok(Some(permit)),
-            Err(Refused::Limit { scope, kind, .. }) => Err(NotAdmitted::Limit(Limit { owner: scope.into(), kind })),
+            Err(Refused::Limit { scope, id, .. }) => Err(NotAdmitted::Limit(Limit { owner: scope.into(), kind: id.kind })),
             // Scopes here are not shared with other nodes.
             Err(Refused::Share(_)) => Ok(None),
         }
+    }
+
+    /// The scopes and names of a group and of those that it is in.
+    fn above(&self, group: Option<usize>) -> impl Iterator<Item = (&Option<Arc<Scope>>, String)> {
+        let at = |index: Option<usize>| self.groups.get(index?);
+        let all = std::iter::successors(at(group), move |(group, _)| at(group.parent));
+        all.map(|(group, scope)| (scope, group_name(&group.name)))
     }
 
     /// What a request reserves.

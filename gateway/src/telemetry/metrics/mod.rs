@@ -40,7 +40,7 @@ pub use consumers::{CONSUMERS, ConsumerFamilies, ConsumerMetrics};
 pub use guard::GuardMetrics;
 pub use identities::{IdentityFamilies, TokenMetrics};
 pub use issued_keys::{AuditMetrics, IssuedKeyMetrics};
-pub use ledger::LedgerMetrics;
+pub use ledger::{LedgerMetrics, ShipMetrics};
 pub use lifecycle::{ConfigMetrics, UpgradeMetrics};
 pub use limits::LimitFamilies;
 pub use listeners::ListenerFamilies;

@@ -1,6 +1,7 @@
 //! What one consumer did to the others, and retries to the backends.
 
 use super::shown::Shown;
+use crate::config::lineage;
 use crate::rehearse::fault::FaultKind;
 use crate::rehearse::finding::{Finding, Severity};
 use crate::rehearse::findings::view::{PoolView, View, refuses};
@@ -28,8 +29,8 @@ fn flood(view: &View<'_>, shown: &Shown<'_>) -> Option<Finding> {
     if bad == 0 {
         return None;
     }
-    let group = consumer.group.and_then(|group| view.config.groups.get(group));
-    let is_limited = refuses(&consumer.limits.rules) || group.is_some_and(|group| refuses(&group.rules));
+    let mut groups = lineage(&view.config.groups, consumer.group);
+    let is_limited = refuses(&consumer.limits.rules) || groups.any(|(_, group)| refuses(&group.rules));
     let text = format!(
         "While '{}' sends too much, {bad} of {all} requests of others fail{}.",
         consumer.name,

@@ -4,6 +4,7 @@ const KINDS = {
   requests_per_minute: { name: () => 'Requests per minute', amount: count },
   tokens_per_minute: { name: () => 'Tokens per minute', amount: count },
   concurrent_requests: { name: () => 'Requests at once', amount: count },
+  request_quota: { name: (period) => `Requests per ${period}`, amount: count },
   token_quota: { name: (period) => `Tokens per ${period}`, amount: count },
   budget: { name: (period) => `Budget per ${period}`, amount: dollars },
 };
@@ -36,17 +37,22 @@ function leftText(limit) {
 // Limits per minute are back within a minute: only longer periods say when.
 function againText(limit) {
   const notes = [];
-  if (limit.period && limit.resets_at) notes.push(`starts again ${momentOf(limit.resets_at * 1000)}`);
+  if (isLong(limit) && limit.resets_at) notes.push(`starts again ${momentOf(limit.resets_at * 1000)}`);
   if (limit.shadow) notes.push('only counted, nothing is refused');
   return notes.join('; ');
 }
 
+// Whose the limit is, and whose calendar has its period.
 function ownerOf(limit) {
-  if (limit.of === 'model') return `only for ${limit.name}`;
-  return limit.of === 'group' ? `shared with group ${limit.name}` : '';
+  const of = { model: `only for ${limit.name}`, group: `shared with group ${limit.name}` }[limit.of];
+  const zone = limit.time_zone && limit.time_zone !== 'UTC' ? `in ${limit.time_zone.replaceAll('_', ' ')}` : null;
+  return [of, zone].filter(Boolean).join(', ');
 }
 
-const limitKey = (limit) => [limit.of, limit.name, limit.kind].join('\u0001');
+// Long enough that being at its end is news.
+const isLong = (limit) => Boolean(limit.period) && limit.period !== 'minute';
+
+const limitKey = (limit) => [limit.of, limit.name, limit.kind, limit.period, limit.time_zone].join('\u0001');
 
 function makeLimit() {
   const name = el('b');

@@ -66,11 +66,11 @@ function showNothing(me) {
 // The worst first; there is also a sentence if nothing is wrong.
 function verdictOf(me, now) {
   const names = (consumers) => listed(consumers.map((consumer) => consumer.name), 3);
-  const isDry = (limit) => limit.period && limit.left === 0 && !limit.shadow;
+  const isDry = (limit) => isLong(limit) && limit.left === 0 && !limit.shadow;
   const dry = me.consumers.filter((consumer) => consumer.limits.some(isDry));
   if (dry.length === 1) {
     const limit = dry[0].limits.find(isDry);
-    const what = { token_quota: 'tokens', budget: 'budget' }[limit.kind] ?? 'share';
+    const what = { request_quota: 'requests', token_quota: 'tokens', budget: 'budget' }[limit.kind] ?? 'share';
     const model = limit.of === 'model' ? ` for ${limit.name}` : '';
     const period = limit.period === 'day' ? "today's" : `this ${limit.period}'s`;
     return `${dry[0].name} has used up ${period} ${what}${model}. Requests${model} are refused until it starts again ${momentOf(limit.resets_at * 1000)}.`;
@@ -83,7 +83,7 @@ function verdictOf(me, now) {
     const others = soon.length > 1 ? `, and ${plural(soon.length - 1, 'other')} soon after` : '';
     return `The key ${keyName(key)} of ${consumer.name} expires ${inDays(key.expires * 1000, now)}${others}.`;
   }
-  const low = me.consumers.filter((consumer) => consumer.limits.some((limit) => limit.period && limit.left !== null && shareLeft(limit) < 0.2));
+  const low = me.consumers.filter((consumer) => consumer.limits.some((limit) => isLong(limit) && limit.left !== null && shareLeft(limit) < 0.2));
   if (low.length) return `${names(low)} ${low.length === 1 ? 'is' : 'are'} near the end of a quota or budget.`;
   const keys = me.consumers.flatMap((consumer) => consumer.keys).filter((key) => !isOver(key, now)).length;
   const mine = me.consumers.length === 1 ? `${me.consumers[0].name} is yours` : `${plural(me.consumers.length, 'application')} are yours`;

@@ -1,0 +1,241 @@
+//! `[[groups]]`: a tree of groups, and what is guaranteed to whom.
+
+use spillway_plugins::limits::{Guarantee, LimitId, LimitKind, Rules, Window};
+use spillway_plugins::prices::Money;
+
+use super::limits::{self, Located, Written};
+use super::portal;
+use crate::config::checker::Checker;
+use crate::config::raw::{RawConsumer, RawGroup, RawGuarantee};
+use crate::config::{Consumer, Group, consumer_name, group_name, lineage};
+
+/// Most nodes between a request's consumer and the group without a parent, both included.
+const DEEPEST: usize = 6;
+/// Most scopes to which a group can guarantee something: each request in the group looks at all of them.
+const MOST_GUARANTEED: usize = 64;
+
+/// Groups with their parents, without cycles, and their own limits.
+pub(super) fn read(raw: &[RawGroup], check: &mut Checker<'_>) -> Vec<Group> {
+    let names = || raw.iter().map(|group| group.name.as_str());
+    check.names("groups", names());
+    let mut groups: Vec<Group> = Vec::with_capacity(raw.len());
+    for (at, group) in raw.iter().enumerate() {
+        let parent = group.parent.as_ref().and_then(|name| {
+            let found = names().position(|known| known == name);
+            if found.is_none() {
+                check.unknown(&format!("groups[{at}].parent"), "group", name, names().filter(|known| *known != group.name));
+            }
+            found
+        });
+        let limits = group.limits.as_ref();
+        let rules = limits.map_or_else(Rules::default, |limits| limits::by_itself(limits, &format!("groups[{at}].limits"), check));
+        let owners = portal::owners(&group.owners, &format!("groups[{at}].owners"), check);
+        groups.push(Group { name: group.name.as_str().into(), parent, rules, owners });
+    }
+    cut_cycles(&mut groups, check);
+    for at in 0..groups.len() {
+        let length = lineage(&groups, Some(at)).count();
+        // One more is the consumer. Only where it becomes too long: groups below it aren't reported, too.
+        if length == DEEPEST {
+            let all: Vec<&str> = lineage(&groups, Some(at)).map(|(_, group)| &*group.name).collect();
+            let text = format!(
+                "is too deep: with a consumer, '{}' would be {} nodes, and a request's path has at most {DEEPEST}",
+                all.join("' in '"),
+                length + 1
+            );
+            check.problem(&format!("groups[{at}].parent"), text);
+        }
+    }
+    groups
+}
+
+/// Reports each cycle once, and removes it.
+fn cut_cycles(groups: &mut [Group], check: &mut Checker<'_>) {
+    for at in 0..groups.len() {
+        let mut path = vec![at];
+        while let Some(parent) = path.last().and_then(|last| groups[*last].parent) {
+            if parent == at {
+                let names: Vec<&str> = path.iter().chain([&at]).map(|index| &*groups[*index].name).collect();
+                let text = format!("goes in a circle: '{}'; one of these groups must have no parent, or another one", names.join("' in '"));
+                check.problem(&format!("groups[{at}].parent"), text);
+                groups[at].parent = None;
+                break;
+            }
+            if path.contains(&parent) {
+                // A circle that doesn't contain this group is reported at one that it does.
+                break;
+            }
+            path.push(parent);
+        }
+    }
+}
+
+/// Someone who is in a group, and what the config says of it.
+struct Child<'r> {
+    key: String,
+    /// The name of its scope.
+    name: String,
+    parent: Option<usize>,
+    guaranteed: Option<&'r RawGuarantee>,
+    borrow: Option<bool>,
+}
+
+/// Adds to each group's rules what it guarantees, and to the rules of those that may not borrow that they may use no more.
+pub(super) fn guarantee(
+    raw: &[RawGroup],
+    groups: &mut [Group],
+    raw_consumers: &[RawConsumer],
+    consumers: &mut [Consumer],
+    check: &mut Checker<'_>,
+) {
+    let of_groups = raw.iter().zip(groups.iter()).enumerate().map(|(at, (raw, group))| Child {
+        key: format!("groups[{at}]"),
+        name: group_name(&group.name),
+        parent: group.parent,
+        guaranteed: raw.guaranteed.as_ref(),
+        borrow: raw.borrow,
+    });
+    let of_consumers = raw_consumers.iter().zip(consumers.iter()).enumerate().map(|(at, (raw, consumer))| Child {
+        key: format!("consumers[{at}]"),
+        name: consumer_name(&consumer.name),
+        parent: consumer.group,
+        guaranteed: raw.guaranteed.as_ref(),
+        borrow: raw.borrow,
+    });
+    let children: Vec<Child<'_>> = of_groups.chain(of_consumers).collect();
+    let count = groups.len();
+    let mut promised: Vec<(usize, Guarantee)> = Vec::new();
+    // From the top: what a group may use must be known before what it guarantees.
+    let mut order: Vec<usize> = (0..children.len()).collect();
+    order.sort_by_key(|at| lineage(groups, children[*at].parent).count());
+    for at in order {
+        let child = &children[at];
+        if child.borrow.is_some() && child.guaranteed.is_none() {
+            check.problem(&format!("{}.borrow", child.key), "has an effect only with 'guaranteed'");
+        }
+        let Some(guaranteed) = child.guaranteed else { continue };
+        let key = format!("{}.guaranteed", child.key);
+        let Some(parent) = child.parent else {
+            let what = if at < count { "parent" } else { "group" };
+            check.problem(&key, format!("is a part of the limits of its {what}, and it has none"));
+            continue;
+        };
+        let Some(guarantee) = amounts(guaranteed, child, &groups[parent], &key, check) else { continue };
+        if child.borrow == Some(false) {
+            let limits: Vec<LimitId> = groups[parent].rules.limits().map(|(id, _)| id).collect();
+            let own = if at < count { &mut groups[at].rules } else { &mut consumers[at - count].limits.rules };
+            limits.iter().zip(&guarantee.amounts).filter(|(_, amount)| **amount > 0).for_each(|(id, amount)| narrow(own, *id, *amount));
+        }
+        promised.push((parent, guarantee));
+        keep_promises(parent, &groups[parent], &promised, &key, check);
+    }
+    for (parent, guarantee) in promised {
+        groups[parent].rules.guaranteed.push(guarantee);
+    }
+    for child in &children {
+        beyond(child, groups, check);
+    }
+}
+
+/// What is guaranteed of each limit of the parent.
+fn amounts(raw: &RawGuarantee, child: &Child<'_>, parent: &Group, key: &str, check: &mut Checker<'_>) -> Option<Guarantee> {
+    let limits: Vec<(LimitId, u64)> = parent.rules.limits().collect();
+    if limits.is_empty() {
+        check.problem(key, format!("is a part of the limits of group '{}', which has none", parent.name));
+        return None;
+    }
+    let amounts = match raw {
+        RawGuarantee::Percent(text) => {
+            let percent = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+            let Some(percent) = percent.filter(|percent| *percent > 0.0 && *percent <= 100.0) else {
+                check.problem(key, format!("'{text}' is no percentage; write one from more than 0 to 100, such as \"20%\", or a table"));
+                return None;
+            };
+            // In ten-thousandths of a percent: exact for each percentage that anyone writes.
+            let parts = (percent * 10_000.0).round() as u128;
+            let part = |limit: u64| u64::try_from(u128::from(limit) * parts / 1_000_000).unwrap_or(limit);
+            if let Some((id, limit)) = limits.iter().find(|(_, limit)| part(*limit) == 0) {
+                let text = format!("is less than one of the {} {} of group '{}'; use a table with amounts", limit, id, parent.name);
+                check.problem(key, text);
+            }
+            limits.iter().map(|(_, limit)| part(*limit)).collect()
+        }
+        RawGuarantee::Amounts(raw) => {
+            let written = Written::from(&**raw);
+            let given = limits::located(&written, key, "0 guarantees nothing; leave it out", check);
+            for Located { key, id, .. } in &given {
+                if !limits.iter().any(|(known, _)| known == id) {
+                    let text = format!("group '{}' has no {} of which something could be guaranteed", parent.name, id);
+                    check.problem(key, text);
+                }
+            }
+            limits.iter().map(|(id, _)| given.iter().find(|one| one.id == *id).map_or(0, |one| one.limit)).collect()
+        }
+    };
+    Some(Guarantee { child: child.name.clone(), amounts })
+}
+
+/// Reports at `key` what the guarantees of a group exceed with the last one.
+fn keep_promises(at: usize, parent: &Group, promised: &[(usize, Guarantee)], key: &str, check: &mut Checker<'_>) {
+    let of_parent: Vec<&Guarantee> = promised.iter().filter(|(parent, _)| *parent == at).map(|(_, guarantee)| guarantee).collect();
+    for (place, (id, limit)) in parent.rules.limits().enumerate() {
+        let amount = |guarantee: &&Guarantee| guarantee.amounts[place];
+        let sum = of_parent.iter().map(amount).fold(0, u64::saturating_add);
+        let last = of_parent.last().map_or(0, amount);
+        if sum > limit && sum.saturating_sub(last) <= limit {
+            let (limit, sum) = (amount_text(id, limit), amount_text(id, sum));
+            let text = format!("group '{}' has {limit} {}, and with this one it guarantees {sum}", parent.name, id);
+            check.problem(key, text);
+        }
+    }
+    if of_parent.len() == MOST_GUARANTEED + 1 {
+        let text = format!("group '{}' guarantees something to more than {MOST_GUARANTEED}; let groups between them share", parent.name);
+        check.problem(key, text);
+    }
+}
+
+/// Warns of a guarantee of which a group farther up guarantees less.
+fn beyond(child: &Child<'_>, groups: &[Group], check: &mut Checker<'_>) {
+    let Some((_, group)) = lineage(groups, child.parent).next() else { return };
+    let Some(above) = group.parent.and_then(|index| groups.get(index)) else { return };
+    let Some(own) = group.rules.guaranteed.iter().find(|guarantee| guarantee.child == child.name) else { return };
+    let of_group = above.rules.guaranteed.iter().find(|guarantee| guarantee.child == group_name(&group.name));
+    for (place, (id, _)) in above.rules.limits().enumerate() {
+        let kept = of_group.map_or(0, |guarantee| guarantee.amounts[place]);
+        let promised = group.rules.limits().position(|(known, _)| known == id).map_or(0, |at| own.amounts[at]);
+        if promised > kept {
+            let text = format!(
+                "group '{}' guarantees {} {}, but itself has only {} of them guaranteed by group '{}': others there can use up the rest",
+                group.name,
+                amount_text(id, promised),
+                id,
+                amount_text(id, kept),
+                above.name
+            );
+            check.warn(&format!("{}.guaranteed", child.key), text);
+        }
+    }
+}
+
+/// Makes a limit at most `amount`.
+fn narrow(rules: &mut Rules, id: LimitId, amount: u64) {
+    let rate = match id.kind {
+        LimitKind::Requests => &mut rules.requests_per_minute,
+        LimitKind::Tokens => &mut rules.tokens_per_minute,
+        LimitKind::Concurrent => &mut rules.concurrent,
+        LimitKind::RequestQuota | LimitKind::Quota | LimitKind::Budget => {
+            let Some(calendar) = id.calendar else { return };
+            let known = rules.windows.iter_mut().find(|window| window.kind == id.kind && window.calendar == calendar);
+            match known {
+                Some(window) => window.limit = window.limit.min(amount),
+                None => rules.windows.push(Window { kind: id.kind, calendar, limit: amount }),
+            }
+            return;
+        }
+    };
+    *rate = Some(rate.map_or(amount, |limit| limit.min(amount)));
+}
+
+fn amount_text(id: LimitId, amount: u64) -> String {
+    if id.kind == LimitKind::Budget { Money(amount).to_string() } else { amount.to_string() }
+}

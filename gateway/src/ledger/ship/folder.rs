@@ -1,0 +1,199 @@
+//! A folder that all nodes can write: `NODE/DAY/FILE`, and `NODE/LEDGER.json` for the state.
+//!
+//! A file is written under another name, brought to the disk and then renamed. What a file has is checked with the checksum in
+//! its name, so that a file system that does less than this (as mounted object stores do) costs a report a file that is set
+//! aside, and never a wrong sum.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::name::first_hour_of;
+use super::place::{Place, PlaceError, Survey};
+
+/// The beginning of names of files that are being written.
+const UNFINISHED: &str = ".unfinished-";
+/// Longest file with sums, compressed, in bytes.
+const LONGEST_FILE: u64 = 256 << 20;
+/// Longest state file, in bytes.
+const LONGEST_STATE: u64 = 16 << 20;
+
+/// A folder.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// This folder, which must exist when it is used.
+    pub fn new(path: PathBuf) -> Self {
+        Folder { path }
+    }
+
+    /// Writes a file whose name is only known at its end; `write` returns it. `None`: there is nothing to write.
+    ///
+    /// # Errors
+    /// [`PlaceError`], or what `write` returns.
+    pub(super) fn write_with<E: From<PlaceError>>(
+        &self,
+        folder: &str,
+        day: &str,
+        write: impl FnOnce(&mut File) -> Result<Option<String>, E>,
+    ) -> Result<(), E> {
+        let into = self.made(Path::new(folder), Some(day))?;
+        let unfinished = into.join(format!("{UNFINISHED}{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        let open = || OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished);
+        let mut file = open().map_err(|source| at(&unfinished, source))?;
+        let written = write(&mut file).and_then(|name| {
+            let Some(name) = name else { return Ok(false) };
+            file.sync_all().map_err(|source| at(&unfinished, source))?;
+            let path = into.join(name);
+            fs::rename(&unfinished, &path).map_err(|source| at(&path, source))?;
+            synced(&into).map_err(|source| at(&into, source))?;
+            Ok(true)
+        });
+        if !matches!(written, Ok(true)) {
+            let _ = fs::remove_file(&unfinished);
+        }
+        written.map(drop)
+    }
+
+    /// A folder below this one, which is made if it is missing. This one is not: if it is missing, nothing is mounted there.
+    fn made(&self, folder: &Path, day: Option<&str>) -> Result<PathBuf, PlaceError> {
+        fs::metadata(&self.path).map_err(|source| at(&self.path, source))?;
+        let mut path = self.path.join(folder);
+        path.extend(day);
+        DirBuilder::new().recursive(true).mode(0o750).create(&path).map_err(|source| at(&path, source))?;
+        Ok(path)
+    }
+
+    /// Removes files that a process left unfinished, by the time at which they were last written.
+    ///
+    /// # Errors
+    /// [`PlaceError`]
+    pub(super) fn remove_unfinished(&self, folder: &str, day: &str, before: std::time::SystemTime) -> Result<(), PlaceError> {
+        let path = self.path.join(folder).join(day);
+        for (name, path) in entries(&path)? {
+            let modified = || fs::metadata(&path).and_then(|metadata| metadata.modified());
+            if name.starts_with(UNFINISHED) && modified().is_ok_and(|modified| modified < before) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Place for Folder {
+    fn survey(&mut self, folder: Option<&str>) -> Result<Survey, PlaceError> {
+        fs::metadata(&self.path).map_err(|source| at(&self.path, source))?;
+        let mut survey = Survey::default();
+        let nodes = match folder {
+            Some(folder) => vec![(folder.to_owned(), self.path.join(folder))],
+            None => entries(&self.path)?,
+        };
+        for (node, path) in nodes {
+            if folder.is_none() && !path.is_dir() {
+                survey.foreign.push(node);
+                continue;
+            }
+            for (name, path) in entries(&path)? {
+                let is_state = name.strip_suffix(".json").is_some_and(|number| number.len() == 16);
+                if first_hour_of(&name).is_some() && path.is_dir() {
+                    survey.days.push((node.clone(), name));
+                } else if is_state && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LONGEST_STATE) {
+                    survey.states.push(fs::read(&path).map_err(|source| at(&path, source))?);
+                } else if !name.starts_with(UNFINISHED) {
+                    survey.foreign.push(format!("{node}/{name}"));
+                }
+            }
+        }
+        Ok(survey)
+    }
+
+    fn names(&mut self, folder: &str, day: &str) -> Result<Vec<String>, PlaceError> {
+        let all = entries(&self.path.join(folder).join(day))?;
+        Ok(all.into_iter().map(|(name, _)| name).filter(|name| !name.starts_with(UNFINISHED)).collect())
+    }
+
+    fn read(&mut self, folder: &str, day: &str, name: &str) -> Result<Option<Vec<u8>>, PlaceError> {
+        let path = self.path.join(folder).join(day).join(name);
+        let mut bytes = Vec::new();
+        // A longer one is none that was shipped: its checksum is wrong then.
+        match File::open(&path).and_then(|file| file.take(LONGEST_FILE).read_to_end(&mut bytes)) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(at(&path, source)),
+        }
+    }
+
+    fn write(&mut self, folder: &str, day: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
+        self.write_with(folder, day, |file| {
+            file.write_all(bytes).map_err(|source| at(&self.path.join(folder).join(day).join(name), source))?;
+            Ok(Some(name.to_owned()))
+        })
+    }
+
+    fn remove(&mut self, folder: &str, day: &str, name: &str) -> Result<(), PlaceError> {
+        let path = self.path.join(folder).join(day).join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(at(&path, source)),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_day(&mut self, folder: &str, day: &str) -> Result<(), PlaceError> {
+        let path = self.path.join(folder).join(day);
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(at(&path, source)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_state(&mut self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
+        let into = self.made(Path::new(folder), None)?;
+        let (unfinished, path) = (into.join(format!("{UNFINISHED}{}-{name}", std::process::id())), into.join(name));
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)
+        };
+        write().map_err(|source| {
+            let _ = fs::remove_file(&unfinished);
+            at(&path, source)
+        })
+    }
+
+    fn as_folder(&self) -> Option<&Folder> {
+        Some(self)
+    }
+}
+
+/// What is in a folder; nothing if it is missing. Names that are not UTF-8 are shown as they can be.
+fn entries(path: &Path) -> Result<Vec<(String, PathBuf)>, PlaceError> {
+    let read = || -> io::Result<Vec<(String, PathBuf)>> {
+        let all = fs::read_dir(path)?.map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())));
+        all.collect()
+    };
+    match read() {
+        Ok(mut all) => {
+            all.sort();
+            Ok(all)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(at(path, source)),
+    }
+}
+
+/// Brings a folder's names to the disk, where the file system can.
+fn synced(folder: &Path) -> io::Result<()> {
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn at(path: &Path, source: io::Error) -> PlaceError {
+    PlaceError::File { path: path.display().to_string(), source }
+}

@@ -1,0 +1,237 @@
+//! The file with the sums of an hour: JSON lines, compressed with gzip. The first line says whose they are and what the columns
+//! are; every other line is a row of sums.
+//!
+//! The same sums always make the same bytes, so that two processes of one node that ship the same version of an hour write the
+//! same file.
+
+use std::io::{Read as _, Write as _};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use rusqlite::types::Value as Sql;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::super::rollup::COLUMNS;
+use super::name::{Contents, FileName, LedgerId, hour_text};
+
+/// The format of these files.
+const FORMAT: u32 = 1;
+/// Longest file, uncompressed: an hour has as many rows as there are combinations of consumers, tags, models and members.
+const LONGEST: u64 = 256 << 20;
+/// The columns that are names; all others are numbers that are not negative.
+const NAMES: [&str; 9] = ["consumer", "tags", "api", "model", "pool", "backend", "deployment", "service_tier", "spilled_from"];
+
+/// One row of sums, in the order of [`COLUMNS`].
+pub(in crate::ledger) type SumsRow = Vec<Sql>;
+
+/// A file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFile {
+    /// Its bytes are not what was written.
+    #[error("is torn or damaged: {0}")]
+    Torn(std::io::Error),
+    /// Its contents are not what its name says.
+    #[error("is damaged: its checksum is not the one in its name")]
+    Checksum,
+    /// A newer version of this program wrote it.
+    #[error("was written by a newer version of spillway (format {0}); use that version")]
+    Newer(u32),
+    /// It is too long.
+    #[error("has more than 256 MiB")]
+    TooLong,
+    /// Its first line says something else than its name.
+    #[error("has other contents than its name says")]
+    Foreign,
+    /// A line is none of sums.
+    #[error("line {0} is not a row of sums")]
+    Line(usize),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    node: String,
+    ledger: String,
+    hour: String,
+    version: i64,
+    rows: usize,
+    columns: Vec<String>,
+}
+
+impl Head {
+    fn new(ledger: &LedgerId, hour: i64, version: i64, rows: usize) -> Self {
+        Head {
+            format: FORMAT,
+            node: ledger.node.clone(),
+            ledger: format!("{:016x}", ledger.number),
+            hour: hour_text(hour),
+            version,
+            rows,
+            columns: columns().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// The names of the columns.
+pub(in crate::ledger) fn columns() -> impl Iterator<Item = &'static str> {
+    COLUMNS.split(", ").map(str::trim)
+}
+
+/// Makes a file of the sums of an hour: its name, and its bytes.
+///
+/// # Errors
+/// None: both are written to memory. The types of what writes them have errors.
+pub(super) fn encode(ledger: &LedgerId, hour: i64, version: i64, rows: &[SumsRow]) -> std::io::Result<(FileName, Vec<u8>)> {
+    let mut text = serde_json::to_vec(&Head::new(ledger, hour, version, rows.len()))?;
+    text.push(b'\n');
+    for row in rows {
+        let row: Vec<Value> = row.iter().map(json).collect();
+        serde_json::to_writer(&mut text, &row)?;
+        text.push(b'\n');
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&text)?;
+    let name = FileName { ledger: ledger.clone(), hour, version, checksum: checksum(&text), contents: Contents::Sums };
+    Ok((name, encoder.finish()?))
+}
+
+/// Reads a file with this name.
+///
+/// # Errors
+/// [`BadFile`]
+pub(super) fn decode(name: &FileName, bytes: &[u8]) -> Result<Vec<SumsRow>, BadFile> {
+    let mut text = Vec::new();
+    GzDecoder::new(bytes).take(LONGEST + 1).read_to_end(&mut text).map_err(BadFile::Torn)?;
+    if text.len() as u64 > LONGEST {
+        return Err(BadFile::TooLong);
+    }
+    if checksum(&text) != name.checksum {
+        return Err(BadFile::Checksum);
+    }
+    let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let head: Value = lines.next().and_then(|line| serde_json::from_slice(line).ok()).ok_or(BadFile::Line(1))?;
+    let format = head["format"].as_u64().and_then(|format| u32::try_from(format).ok()).ok_or(BadFile::Line(1))?;
+    if format > FORMAT {
+        return Err(BadFile::Newer(format));
+    }
+    let head: Head = serde_json::from_value(head).map_err(|_| BadFile::Line(1))?;
+    let expected = Head::new(&name.ledger, name.hour, name.version, head.rows);
+    let is_expected =
+        (&head.node, &head.ledger, &head.hour, head.version) == (&expected.node, &expected.ledger, &expected.hour, expected.version);
+    if !is_expected || head.columns != expected.columns {
+        return Err(BadFile::Foreign);
+    }
+    let mut rows = Vec::with_capacity(head.rows.min(text.len() / 32));
+    for (index, line) in lines.enumerate() {
+        rows.push(row(name.hour, line).ok_or(BadFile::Line(index + 2))?);
+    }
+    if rows.len() == head.rows { Ok(rows) } else { Err(BadFile::Line(rows.len() + 2)) }
+}
+
+/// The beginning of the SHA-256 of this text.
+fn checksum(text: &[u8]) -> u64 {
+    first_bytes(ring::digest::digest(&ring::digest::SHA256, text).as_ref())
+}
+
+/// The first eight bytes of a digest, as a number.
+pub(super) fn first_bytes(digest: &[u8]) -> u64 {
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn json(value: &Sql) -> Value {
+    match value {
+        Sql::Integer(number) => Value::from(*number),
+        Sql::Text(text) => Value::from(text.as_str()),
+        Sql::Real(number) => Value::from(*number),
+        Sql::Null | Sql::Blob(_) => Value::Null,
+    }
+}
+
+/// A row of this hour; `None` if the line is none.
+fn row(hour: i64, line: &[u8]) -> Option<SumsRow> {
+    let values: Vec<Value> = serde_json::from_slice(line).ok()?;
+    let mut row = Vec::with_capacity(values.len());
+    for (index, name) in columns().enumerate() {
+        row.push(match values.get(index)? {
+            Value::String(text) if NAMES.contains(&name) => Sql::Text(text.clone()),
+            Value::Number(number) if !NAMES.contains(&name) => Sql::Integer(number.as_i64().filter(|number| *number >= 0)?),
+            Value::Null if name == "hour_price" => Sql::Null,
+            _ => return None,
+        });
+    }
+    (values.len() == row.len() && row[0] == Sql::Integer(hour)).then_some(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sums(hour: i64, consumer: &str, number: i64) -> SumsRow {
+        let value = |name: &str| match name {
+            "hour" => Sql::Integer(hour),
+            "consumer" => Sql::Text(consumer.to_owned()),
+            "hour_price" => Sql::Null,
+            name if NAMES.contains(&name) => Sql::Text(name.to_owned()),
+            _ => Sql::Integer(number),
+        };
+        columns().map(value).collect()
+    }
+
+    fn ledger() -> LedgerId {
+        LedgerId { node: "a".to_owned(), number: 7 }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_and_the_same_sums_make_the_same_file(
+            consumers in prop::collection::vec(".{0,12}", 0..20), number in 0i64..i64::MAX,
+        ) {
+            let rows: Vec<SumsRow> = consumers.iter().map(|consumer| sums(9, consumer, number)).collect();
+            let (name, bytes) = encode(&ledger(), 9, 3, &rows).unwrap();
+            prop_assert_eq!(decode(&name, &bytes).unwrap(), rows.clone());
+            prop_assert_eq!(encode(&ledger(), 9, 3, &rows).unwrap(), (name, bytes));
+        }
+
+        #[test]
+        fn a_file_that_was_cut_or_changed_is_never_read(cut in 0usize..400, at in 0usize..400, bit in 0u8..8) {
+            let rows: Vec<SumsRow> = (0..40).map(|number| sums(9, &format!("consumer {number}"), number)).collect();
+            let (name, bytes) = encode(&ledger(), 9, 3, &rows).unwrap();
+            prop_assert!(decode(&name, &bytes[..cut.min(bytes.len() - 9)]).is_err());
+            let mut changed = bytes.clone();
+            let at = at % bytes.len();
+            changed[at] ^= 1 << bit;
+            // A few bits of gzip's head mean nothing: then the sums are the same.
+            prop_assert!(decode(&name, &changed).is_err_or_same(&rows));
+        }
+    }
+
+    trait OrSame {
+        fn is_err_or_same(self, rows: &[SumsRow]) -> bool;
+    }
+
+    impl OrSame for Result<Vec<SumsRow>, BadFile> {
+        fn is_err_or_same(self, rows: &[SumsRow]) -> bool {
+            self.map_or(true, |read| read == rows)
+        }
+    }
+
+    #[test]
+    fn a_file_under_another_name_is_foreign() {
+        let (name, bytes) = encode(&ledger(), 9, 3, &[sums(9, "x", 1)]).unwrap();
+        for other in [
+            FileName { hour: 10, ..name.clone() },
+            FileName { version: 4, ..name.clone() },
+            FileName { ledger: LedgerId { node: "b".to_owned(), number: 7 }, ..name.clone() },
+        ] {
+            assert!(matches!(decode(&other, &bytes), Err(BadFile::Foreign)), "{other}");
+        }
+        assert!(matches!(decode(&FileName { checksum: 1, ..name }, &bytes), Err(BadFile::Checksum)));
+        // Sums of another hour are none of this one's, whatever the first line says.
+        let (name, bytes) = encode(&ledger(), 9, 3, &[sums(8, "x", 1)]).unwrap();
+        assert!(matches!(decode(&name, &bytes), Err(BadFile::Line(2))));
+    }
+}
