@@ -40,7 +40,7 @@ async fn state(gateway: &Gateway, api: Api, text: &str) -> Running {
 /// Tokens of the consumer's limit that are taken.
 fn taken(gateway: &Gateway) -> u64 {
     let scope = gateway.limits.all().into_iter().find(|scope| scope.name == "consumer 'one'").unwrap();
-    100_000 - scope.remaining(gateway.limits.now()).tokens.unwrap().remaining
+    100_000 - scope.remaining(None, gateway.limits.now()).tokens.unwrap().remaining
 }
 
 fn used(input: u64, output: u64) -> Usage {
