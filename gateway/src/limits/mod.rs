@@ -175,7 +175,7 @@ impl Limits {
                 }
                 Err(Refused::Limit { scope, rank, id, limit, wait, too_large, kept, remaining }) => {
                     self.metrics.limits.refused(rank, id);
-                    return Err(Denied { scope, id, limit, wait, too_large, kept, remaining, unsure: false, demand });
+                    return Err(Denied { scope, id, limit, wait, too_large, kept, remaining: *remaining, unsure: false, demand });
                 }
                 Err(Refused::Share(lacking)) => match &self.shared {
                     Some(shared) if asked < ASKED => {
@@ -224,7 +224,7 @@ impl Limits {
         };
         self.metrics.limits.refused(rank, id);
         let demand = *permit.demand();
-        Some(Denied { scope, id, limit, wait, too_large, kept, remaining, unsure: false, demand })
+        Some(Denied { scope, id, limit, wait, too_large, kept, remaining: *remaining, unsure: false, demand })
     }
 
     /// Replaces what was reserved by what was used.

@@ -1,6 +1,7 @@
 //! After a restart, quotas and budgets continue with the usage in the ledger.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use spillway_plugins::limits::{Begun, Calendar, LimitKind, Rules, Scope, Used};
 use spillway_plugins::prices::Money;
@@ -30,9 +31,9 @@ impl UsageHistory {
         let mut past = HashMap::new();
         let listed = config.consumers.iter().map(|consumer| (&*consumer.name, consumer.group)).collect();
         for calendar in rules(config).flat_map(|rules| &rules.windows).map(|window| window.calendar) {
-            if !past.contains_key(&calendar) {
+            if let Entry::Vacant(entry) = past.entry(calendar) {
                 let start = calendar.at(now).start;
-                past.insert(calendar, (start, since(ledger, config, &listed, start)?));
+                entry.insert((start, since(ledger, config, &listed, start)?));
             }
         }
         Ok(UsageHistory(past))

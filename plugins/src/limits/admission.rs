@@ -34,7 +34,7 @@ pub enum Refused {
         /// Why the rest of the limit is not for this request, if that is so.
         kept: Option<KeptFor>,
         /// What is left of this scope's limits, if the caller may know.
-        remaining: Remaining,
+        remaining: Box<Remaining>,
     },
     /// A limit may allow it, but this node's share doesn't: the other nodes must be asked. By index of the step.
     Share(SmallVec<[(usize, LimitId); 2]>),
@@ -105,6 +105,7 @@ pub fn admit<C: Cell<State>>(
             () if obstacle.by_guarantee => Some(KeptFor::Guarantees),
             () => None,
         };
+        let remaining = Box::new(remaining);
         return Err(Refused::Limit { scope: scope.name.clone(), rank: scope.rank, id, limit, wait, too_large, kept, remaining });
     }
     if !share.is_empty() {
@@ -178,7 +179,7 @@ impl<C: Cell<State>> Permit<C> {
         self.scopes.iter().find_map(|(scope, _)| {
             let (id, limit, wait) = scope.lock().ended(&scope.plan, now).filter(|_| !scope.rules.shadow)?;
             let (scope, rank) = (scope.name.clone(), scope.rank);
-            let remaining = Remaining::default();
+            let remaining = Box::default();
             Some(Refused::Limit { scope, rank, id, limit, wait, too_large: false, kept: None, remaining })
         })
     }

@@ -22,6 +22,7 @@ mod period;
 mod plan;
 mod proposal;
 mod rolling;
+mod room;
 mod rules;
 mod scope;
 mod share;

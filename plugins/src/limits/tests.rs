@@ -571,7 +571,7 @@ fn the_core_holds_under_a_model_checker() {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         for scope in [&one, &other, &pool] {
-            let left = all_used(&scope, now(1000));
+            let left = all_used(scope, now(1000));
             assert_eq!(left[2], 0);
             assert_eq!(left[1] % 5, 0);
             assert_eq!(left[1], left[3]);
