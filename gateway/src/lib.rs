@@ -20,6 +20,7 @@ pub mod http1;
 pub mod http_client;
 pub mod import;
 pub mod init;
+mod joined_write;
 pub mod ledger;
 pub mod limits;
 pub mod listener_tls;
