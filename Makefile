@@ -7,6 +7,8 @@ VENV := $(TOOLS)/python
 NODE_MODULES := $(TOOLS)/node/node_modules
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export CARGO_TERM_COLOR ?= auto
+# How `make bench` and `make profile` build; `fat` is slower to build, and may be faster to run.
+PROFILE ?= release
 CARGO_DEB_VERSION := 3.8.0
 CARGO_FUZZ_VERSION := 0.13.2
 # Helm 4.1.4 is in it; the schemas are of Kubernetes 1.25 to 1.37.
@@ -77,12 +79,12 @@ docs: build ## Write the configuration reference anew
 	./target/debug/spillway schema --format markdown > docs/configuration.md
 
 bench: $(TOOLS)/build-packages $(TOOLS)/bench-packages ## Costs beside a bare Pingora proxy
-	cargo build --locked --release -p spillway -p floor -p bench
-	./target/release/bench target/release/spillway target/release/floor
+	cargo build --locked --profile $(PROFILE) -p spillway -p floor -p bench
+	./target/$(PROFILE)/bench target/$(PROFILE)/spillway target/$(PROFILE)/floor
 
 profile: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## What a request costs: instructions, system calls, allocations
-	cargo build --locked --release -p spillway -p floor -p bench
-	./target/release/bench --profile target/release/spillway target/release/floor
+	cargo build --locked --profile $(PROFILE) -p spillway -p floor -p bench
+	./target/$(PROFILE)/bench --profile target/$(PROFILE)/spillway target/$(PROFILE)/floor
 
 steering: $(TOOLS)/build-packages ## Simulate ways to steer a PTU; writes the tables of docs/steering.md
 	cargo build --locked --release -p steering

@@ -1,11 +1,11 @@
 //! The JSON reader takes what serde_json takes, and finds the same members with the same values. Without `strict` it also
-//! takes wrong escapes far inside of texts, and finds the same ends.
+//! takes wrong escapes far inside of texts, and finds the same ends. So does the tree that borrows from its text.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use spillway_plugins::json::{JsonError, Kind, Reader};
+use spillway_plugins::json::{Item, JsonError, Kind, Reader, Tree};
 
 /// Whether a value is what serde_json says.
 fn is_same(text: &[u8], value: &spillway_plugins::json::Value, theirs: &Value) {
@@ -33,6 +33,20 @@ fn is_same(text: &[u8], value: &spillway_plugins::json::Value, theirs: &Value) {
     assert_eq!(value.is_filled(text), filled);
 }
 
+/// Whether a value of the tree, and all that is in it, is what serde_json says.
+fn is_same_item(item: Item<'_>, theirs: &Value) {
+    assert_eq!(serde_json::from_slice::<Value>(item.bytes()).expect("it is a value"), *theirs);
+    assert_eq!(item.text().as_deref(), theirs.as_str());
+    if let Some(elements) = theirs.as_array() {
+        assert_eq!(item.items().count(), elements.len());
+        item.items().zip(elements).for_each(|(item, theirs)| is_same_item(item, theirs));
+    }
+    for (name, theirs) in theirs.as_object().into_iter().flatten() {
+        assert!(item.has(name));
+        is_same_item(item.get(name), theirs);
+    }
+}
+
 fuzz_target!(|text: &[u8]| {
     // The reader leaves UTF-8 to its callers.
     if std::str::from_utf8(text).is_err() {
@@ -53,8 +67,10 @@ fuzz_target!(|text: &[u8]| {
         Err(error) => assert!(!theirs, "only serde_json takes it: {error}"),
     }
     // As a tree it is refused for more: numbers out of range, half a surrogate pair.
+    let borrowed = Tree::parse(text);
     let (Ok(read), Ok(tree)) = (read, serde_json::from_slice::<Value>(text)) else { return };
     is_same(text, &read, &tree);
+    is_same_item(borrowed.expect("the tree takes what serde_json takes").root(), &tree);
     match &tree {
         Value::Object(tree) => {
             let mut members = std::collections::BTreeMap::new();

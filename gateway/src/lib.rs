@@ -22,6 +22,7 @@ pub mod http_client;
 pub mod import;
 pub mod init;
 pub mod issued_keys;
+mod joined_write;
 pub mod ledger;
 pub mod limits;
 pub mod listener_tls;

@@ -15,6 +15,7 @@ use tokio::io::AsyncWrite;
 use super::date;
 use super::http1_session::{Http1Session, Sending};
 use super::reply_head::ReplyHead;
+use crate::joined_write;
 
 /// The last chunk of a body (RFC 9112, 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -61,6 +62,14 @@ impl Http1Session {
             None => BytesMut::new(),
         };
         self.write_parts(line.bytes(), before, body, over).await
+    }
+
+    /// Writes bytes of a body whose head was written, and with `over` its end.
+    ///
+    /// # Errors
+    /// If nothing more can be written to the caller.
+    pub async fn write_body(&mut self, body: Bytes, over: bool) -> pingora::Result<()> {
+        self.write_parts(&[], BytesMut::new(), body, over).await
     }
 
     async fn write_parts(&mut self, line: &[u8], mut before: BytesMut, body: Bytes, over: bool) -> pingora::Result<()> {
@@ -138,12 +147,7 @@ fn poll_write<S: AsyncWrite>(
     written: &mut usize,
 ) -> Poll<io::Result<()>> {
     while *written < parts.len() {
-        let slices = parts.from(*written);
-        let mut filled = slices.iter().filter(|slice| !slice.is_empty());
-        let more = match (filled.next(), filled.next()) {
-            (Some(only), None) => ready!(socket.as_mut().poll_write(cx, only))?,
-            _ => ready!(socket.as_mut().poll_write_vectored(cx, &slices))?,
-        };
+        let more = ready!(joined_write::poll_write(socket.as_mut(), cx, &parts.from(*written)))?;
         if more == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

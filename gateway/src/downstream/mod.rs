@@ -206,6 +206,17 @@ impl Session<'_> {
         }
     }
 
+    /// Writes bytes of a body whose head was written, and with `over` its end: for the pieces of a stream.
+    ///
+    /// # Errors
+    /// If nothing more can be written to the caller.
+    pub async fn write_body(&mut self, body: Bytes, over: bool) -> pingora::Result<()> {
+        match self {
+            Session::Pingora(session) => session.downstream_session.response_duplex_vec(tasks(None, body, over)).await.map(drop),
+            Session::Http1(session) => session.write_body(body, over).await,
+        }
+    }
+
     /// Whether a part of a response can still be queued when its stream is reset.
     pub fn is_http2(&self) -> bool {
         match self {

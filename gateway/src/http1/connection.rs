@@ -21,6 +21,9 @@ const FIRST: usize = 20 * 1024;
 /// Bounds of the room for later reads. It grows while reads fill it.
 const ROOM: (usize, usize) = (4 * 1024, 64 * 1024);
 
+/// Pieces of a body that are shorter than this are joined.
+const JOINED: usize = 4 * 1024;
+
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
@@ -48,6 +51,8 @@ pub struct Connection {
     answer: Answer,
     /// Whether a byte of the answer came.
     begun: bool,
+    /// Why nothing more can be read, if that is not reported yet.
+    failed: Option<BadAnswer>,
     /// Bytes that were read and not yet taken.
     buffer: BytesMut,
     room: usize,
@@ -64,6 +69,7 @@ impl Connection {
             sent: false,
             answer: Answer::new(false),
             begun: false,
+            failed: None,
             buffer: BytesMut::new(),
             room: ROOM.0,
         }
@@ -72,7 +78,7 @@ impl Connection {
     /// Begins an exchange with this request, whose head is the first piece; `to_head` if it is a `HEAD`.
     pub fn begin(&mut self, request: impl IntoIterator<Item = Bytes>, to_head: bool) {
         (self.unsent, self.unflushed, self.sent) = (Unsent::new(request), true, false);
-        (self.answer, self.begun) = (Answer::new(to_head), false);
+        (self.answer, self.begun, self.failed) = (Answer::new(to_head), false, None);
     }
 
     /// Sends the request, as much as possible in one write. It is also ready if the answer has come or the connection takes
@@ -102,9 +108,12 @@ impl Connection {
     /// [`ExchangeError`]
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ExchangeError>> {
         let _ = self.poll_write(cx);
+        if let Some(failed) = self.failed.take() {
+            return Poll::Ready(Err(failed.into()));
+        }
         loop {
             match self.answer.read_body(&mut self.buffer)? {
-                Piece::Data(bytes) => return Poll::Ready(Ok(Some(bytes))),
+                Piece::Data(bytes) => return Poll::Ready(Ok(Some(self.with_next(bytes)))),
                 Piece::End => return Poll::Ready(Ok(None)),
                 Piece::More => {}
             }
@@ -122,6 +131,30 @@ impl Connection {
             }
             .clamp(ROOM.0, ROOM.1);
         }
+    }
+
+    /// A short piece, together with those that were read with it: what comes in one read, such as several events of a
+    /// stream, is handed on as one.
+    fn with_next(&mut self, piece: Bytes) -> Bytes {
+        let mut joined = BytesMut::new();
+        while !self.buffer.is_empty() && joined.len().max(piece.len()) < JOINED {
+            match self.answer.read_body(&mut self.buffer) {
+                Ok(Piece::Data(next)) => {
+                    if joined.is_empty() {
+                        joined.reserve(piece.len() + next.len() + self.buffer.len());
+                        joined.extend_from_slice(&piece);
+                    }
+                    joined.extend_from_slice(&next);
+                }
+                Ok(Piece::End | Piece::More) => break,
+                Err(error) => {
+                    // What came before it comes first.
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if joined.is_empty() { piece } else { joined.freeze() }
     }
 
     /// The answer, as far as it was read.

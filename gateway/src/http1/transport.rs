@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::joined_write;
+
 /// A silent connection is probed after this, this often, and is broken after this many probes without an answer.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 /// A connection is broken if the other side doesn't acknowledge what was sent for this long.
@@ -107,8 +109,8 @@ impl Transport {
     /// Writes of these slices what it takes.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
-            Transport::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, slices),
+            Transport::Tcp(tcp) => joined_write::poll_write(Pin::new(tcp), cx, slices),
+            Transport::Tls(tls) => joined_write::poll_write(Pin::new(&mut **tls), cx, slices),
             #[cfg(test)]
             Transport::Memory(pipe) => Pin::new(pipe).poll_write_vectored(cx, slices),
         }

@@ -122,13 +122,7 @@ impl Worker {
             let body = entry.body.as_ref().map(|body| Request { bytes: &body.bytes, cut: body.cut });
             let answer = entry.answer.as_ref();
             let answer = answer.map(|answer| Answer { bytes: &answer.bytes, streamed: entry.streamed, cut: answer.cut });
-            let content = content(entry.api, body, answer, redactor, self.rules.max_message);
-            let mut text = Vec::with_capacity(1024);
-            // Texts and numbers can always be serialised.
-            if serde_json::to_writer(&mut text, &content).is_ok() && text.len() > 2 {
-                lines.push(b',');
-                lines.extend_from_slice(&text[1..text.len() - 1]);
-            }
+            content(entry.api, body, answer, redactor, self.rules.max_message).write(lines);
         }
         lines.extend_from_slice(b"}\n");
         if let Some(exporter) = &self.exporter {

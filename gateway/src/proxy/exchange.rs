@@ -2,6 +2,7 @@
 //! connected. What is there already is taken at once: a timer is set up only for waiting.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -123,10 +124,7 @@ impl Exchange {
         caller: &mut Session<'_>,
     ) -> Result<(), Broken> {
         let connection = &mut self.connection;
-        let read = match at_once(|cx| connection.poll_head(cx)).await {
-            Poll::Ready(read) => Some(read),
-            Poll::Pending => unless_left(caller, before(until, clock, timer, poll_fn(|cx| connection.poll_head(cx)))).await?,
-        };
+        let read = until_ready(until, clock, timer, caller, |cx| connection.poll_head(cx)).await?;
         read.ok_or(Broken::TimedOut)?.map_err(|error| self.broken(&error))
     }
 
@@ -166,14 +164,14 @@ impl Exchange {
         timer: &mut Timer,
         caller: &mut Session<'_>,
     ) -> Result<BodyEvent, Broken> {
-        let connection = &mut self.connection;
-        let read = at_once(|cx| connection.poll_body(cx)).await;
-        self.waited = read.is_pending();
-        let read = match read {
-            Poll::Ready(read) => Some(read),
-            Poll::Pending => unless_left(caller, before(until, clock, timer, poll_fn(|cx| connection.poll_body(cx)))).await?,
+        let (connection, waited) = (&mut self.connection, &mut self.waited);
+        *waited = false;
+        let poll = |cx: &mut Context<'_>| {
+            let read = connection.poll_body(cx);
+            *waited |= read.is_pending();
+            read
         };
-        match read {
+        match until_ready(until, clock, timer, caller, poll).await? {
             Some(Ok(Some(bytes))) => Ok(BodyEvent::Data(bytes)),
             Some(Ok(None)) => Ok(BodyEvent::End),
             Some(Err(_)) => Err(Broken::Upstream(ErrorKind::Reset)),
@@ -241,6 +239,29 @@ impl Exchange {
     }
 }
 
+/// Does this before a point in time, unless the caller leaves; `None` if the time is over. Time and caller are watched
+/// only while there is something to wait for.
+async fn until_ready<T>(
+    until: Tick,
+    clock: &Clock,
+    timer: &mut Timer,
+    caller: &mut Session<'_>,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<Option<T>, Broken> {
+    let mut over = pin!(timer.until(until, clock));
+    let mut left = pin!(caller.left());
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = poll(cx) {
+            return Poll::Ready(Ok(Some(done)));
+        }
+        if over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(None));
+        }
+        left.as_mut().poll(cx).map(|()| Err(Broken::CallerLeft))
+    })
+    .await
+}
+
 /// What is there without waiting.
 async fn at_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     poll_fn(|cx| Poll::Ready(poll(cx))).await
@@ -252,15 +273,6 @@ async fn unless_left<T>(caller: &mut Session<'_>, work: impl Future<Output = T>)
         biased;
         done = work => Ok(done),
         () = caller.left() => Err(Broken::CallerLeft),
-    }
-}
-
-/// Does this before a point in time; `None` if it is over.
-async fn before<T>(until: Tick, clock: &Clock, timer: &mut Timer, work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        done = work => Some(done),
-        () = timer.until(until, clock) => None,
     }
 }
 

@@ -115,10 +115,19 @@ pub async fn send(session: &mut Session<'_>, mut head: Option<ReplyHead>, body: 
     if let Some(head) = &mut head {
         cors::allow(&session.req_header().headers, head);
     }
-    match within(limit, session.write(head, body, over)).await {
-        Some(sent) => sent,
-        None => pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "the caller does not read").map_err(|error| error.into_down()),
-    }
+    within(limit, session.write(head, body, over)).await.unwrap_or_else(does_not_read)
+}
+
+/// Writes bytes of a body whose head was sent, within a time limit, and with `over` its end.
+///
+/// # Errors
+/// As for [`send`].
+pub async fn send_body(session: &mut Session<'_>, body: Bytes, over: bool, limit: Duration) -> pingora::Result<()> {
+    within(limit, session.write_body(body, over)).await.unwrap_or_else(does_not_read)
+}
+
+fn does_not_read() -> pingora::Result<()> {
+    pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "the caller does not read").map_err(|error| error.into_down())
 }
 
 /// Writes an answer that is only a head.

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::certificates::{Certificates, Pipe};
 
 pub struct Backend {
     pub first: SocketAddr,
@@ -21,16 +24,33 @@ static REFUSALS: AtomicU64 = AtomicU64::new(0);
 
 impl Backend {
     pub async fn start() -> Self {
-        Backend { first: listen(true).await, second: listen(false).await }
+        Backend { first: listen(true, None).await, second: listen(false, None).await }
+    }
+
+    /// With TLS.
+    pub async fn start_tls(certificates: &Certificates) -> Self {
+        let acceptor = || Some(certificates.acceptor.clone());
+        Backend { first: listen(true, acceptor()).await, second: listen(false, acceptor()).await }
     }
 }
 
-async fn listen(may_refuse: bool) -> SocketAddr {
+async fn listen(may_refuse: bool, tls: Option<TlsAcceptor>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            tokio::spawn(serve(tcp, may_refuse));
+            let _ = tcp.set_nodelay(true);
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                match tls {
+                    None => serve(Box::new(tcp), may_refuse).await,
+                    Some(tls) => {
+                        if let Ok(secured) = tls.accept(tcp).await {
+                            serve(Box::new(secured), may_refuse).await;
+                        }
+                    }
+                }
+            });
         }
     });
     address
@@ -47,8 +67,7 @@ pub fn content_length(head: &[u8]) -> usize {
     head.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
-async fn serve(mut tcp: TcpStream, may_refuse: bool) {
-    let _ = tcp.set_nodelay(true);
+async fn serve(mut tcp: Box<dyn Pipe>, may_refuse: bool) {
     let mut buffer = Vec::with_capacity(128 * 1024);
     let mut scratch = vec![0; 256 * 1024];
     loop {
@@ -70,16 +89,17 @@ async fn serve(mut tcp: TcpStream, may_refuse: bool) {
             }
         }
         let done = if find(&mode, b"x-bench: stream").is_some() {
-            stream(&mut tcp).await
+            stream(&mut *tcp).await
         } else if find(&mode, b"x-bench: hold").is_some() {
-            hold(&mut tcp).await
+            hold(&mut *tcp).await
         } else if may_refuse && find(&mode, b"x-bench: refuse").is_some() && REFUSALS.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
             // A Retry-After of a microsecond: the very next request meets this target again.
             tcp.write_all(b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after-ms: 0.001\r\ncontent-length: 24\r\n\r\n{\"error\":{\"code\":\"429\"}}").await
         } else {
             tcp.write_all(ANSWER).await
         };
-        if done.is_err() {
+        // TLS keeps what was written until it is flushed.
+        if done.is_err() || tcp.flush().await.is_err() {
             return;
         }
     }
@@ -113,20 +133,22 @@ pub fn last_events() -> Vec<u8> {
     [event("{}", "\"stop\""), chunk(usage), chunk("data: [DONE]\n\n"), b"0\r\n\r\n".to_vec()].concat()
 }
 
-async fn stream(tcp: &mut TcpStream) -> std::io::Result<()> {
+async fn stream(tcp: &mut dyn Pipe) -> std::io::Result<()> {
     tcp.write_all(HEAD).await?;
     let word = word();
     for _ in 0..CHUNKS - 1 {
         tcp.write_all(&word).await?;
+        tcp.flush().await?;
         tokio::time::sleep(PAUSE).await;
     }
     tcp.write_all(&last_events()).await
 }
 
 /// A stream that has begun and then waits until the other side hangs up.
-async fn hold(tcp: &mut TcpStream) -> std::io::Result<()> {
+async fn hold(tcp: &mut dyn Pipe) -> std::io::Result<()> {
     tcp.write_all(HEAD).await?;
     tcp.write_all(&event("{\"content\":\"a\"}", "null")).await?;
+    tcp.flush().await?;
     let mut end = [0; 1];
     tcp.read_exact(&mut end).await.map(|_| ())
 }

@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::backend::{CHUNKS, find};
+use crate::certificates::{Pipe, Trust};
 use crate::median;
+use crate::process::Proxy;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Case {
@@ -96,15 +98,20 @@ pub fn request(body: usize, mode: &str) -> Vec<u8> {
     format!("POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\nauthorization: Bearer test\r\nuser-agent: OpenAI/Python 1.60.0\r\naccept: application/json\r\nx-bench: {mode}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
+/// Connects, with TLS if there is something to trust.
+async fn connect(address: SocketAddr, trust: Option<&Trust>) -> Box<dyn Pipe> {
     let tcp = TcpStream::connect(address).await.expect("the proxy listens");
     let _ = tcp.set_nodelay(true);
-    tcp
+    match trust {
+        Some(trust) => trust.connect(tcp).await,
+        None => Box::new(tcp),
+    }
 }
 
 /// Sends a request and reads a plain answer to its end; whether the connection can be used again.
-async fn ask(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<bool> {
+async fn ask(tcp: &mut dyn Pipe, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<bool> {
     tcp.write_all(request).await?;
+    tcp.flush().await?;
     buffer.clear();
     loop {
         if let Some(end) = find(buffer, b"\r\n\r\n") {
@@ -126,8 +133,9 @@ async fn ask(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::
 }
 
 /// Sends a request and reads a stream to its last chunk.
-async fn follow(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<()> {
+async fn follow(tcp: &mut dyn Pipe, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<()> {
     tcp.write_all(request).await?;
+    tcp.flush().await?;
     buffer.clear();
     while !buffer.ends_with(b"0\r\n\r\n") {
         if tcp.read_buf(buffer).await? == 0 {
@@ -147,27 +155,28 @@ enum Until {
 }
 
 /// The callers of one case. Their connections stay open between runs.
-#[derive(Debug)]
 pub struct Callers {
     address: SocketAddr,
+    trust: Option<Trust>,
     case: Case,
     request: Arc<Template>,
-    open: Vec<TcpStream>,
+    open: Vec<Box<dyn Pipe>>,
 }
 
 impl Callers {
     /// Connects.
-    pub async fn new(address: SocketAddr, case: Case) -> Self {
-        Self::many(address, case, if matches!(case, Case::Stream) { STREAMS } else { CONNECTIONS }).await
+    pub async fn new(proxy: &Proxy, case: Case) -> Self {
+        Self::many(proxy, case, if matches!(case, Case::Stream) { STREAMS } else { CONNECTIONS }).await
     }
 
     /// On so many connections.
-    pub async fn many(address: SocketAddr, case: Case, connections: usize) -> Self {
+    pub async fn many(proxy: &Proxy, case: Case, connections: usize) -> Self {
+        let (address, trust) = (proxy.address, proxy.trust.clone());
         let mut open = Vec::with_capacity(connections);
         for _ in 0..connections {
-            open.push(connect(address).await);
+            open.push(connect(address, trust.as_ref()).await);
         }
-        Callers { address, case, request: Arc::new(Template::new(case)), open }
+        Callers { address, trust, case, request: Arc::new(Template::new(case)), open }
     }
 
     /// Asks for a time. Returns how many requests (or chunks) were done.
@@ -186,7 +195,7 @@ impl Callers {
         let timed = all_times.is_some();
         let mut all = JoinSet::new();
         for mut tcp in self.open.drain(..) {
-            let (address, case, request) = (self.address, self.case, Arc::clone(&self.request));
+            let (address, trust, case, request) = (self.address, self.trust.clone(), self.case, Arc::clone(&self.request));
             all.spawn(async move {
                 let mut buffer = Vec::with_capacity(64 * 1024);
                 let mut bytes = request.bytes.clone();
@@ -199,11 +208,11 @@ impl Callers {
                     request.next(&mut bytes);
                     let began = Instant::now();
                     match case {
-                        Case::Stream => follow(&mut tcp, &bytes, &mut buffer).await.expect("a stream"),
+                        Case::Stream => follow(&mut *tcp, &bytes, &mut buffer).await.expect("a stream"),
                         // The gateway ends a connection after some thousand requests.
                         _ => {
-                            if !ask(&mut tcp, &bytes, &mut buffer).await.expect("an answer") {
-                                tcp = connect(address).await;
+                            if !ask(&mut *tcp, &bytes, &mut buffer).await.expect("an answer") {
+                                tcp = connect(address, trust.as_ref()).await;
                             }
                         }
                     }
@@ -231,8 +240,8 @@ impl Callers {
 }
 
 /// Runs a case so many times on each connection.
-pub async fn run_count(address: SocketAddr, case: Case, count: usize) {
-    Callers::new(address, case).await.go(Until::Count(count), None).await;
+pub async fn run_count(proxy: &Proxy, case: Case, count: usize) {
+    Callers::new(proxy, case).await.go(Until::Count(count), None).await;
 }
 
 /// Median time of a 1 KiB request, one at a time, in microseconds.
@@ -270,6 +279,19 @@ async fn read_event(tcp: &mut TcpStream) {
     while find(&buffer, b"\n\n").is_none() {
         assert!(tcp.read_buf(&mut buffer).await.expect("an event") > 0, "the stream ended early");
     }
+}
+
+/// Opens connections, asks once on each, and keeps them.
+pub async fn hold_idle(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let request = request(1 << 10, "plain");
+    let mut buffer = Vec::with_capacity(4096);
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut tcp = TcpStream::connect(address).await.expect("the proxy listens");
+        ask(&mut tcp, &request, &mut buffer).await.expect("an answer");
+        held.push(tcp);
+    }
+    held
 }
 
 /// Opens streams that have begun, and keeps them.

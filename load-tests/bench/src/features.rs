@@ -13,10 +13,15 @@ pub const CACHE: &str = "\n[plugins.cache]\nexact = {}\n";
 /// Rules of the guard that nothing in the benchmark breaks.
 const GUARD: &str = "\n[plugins.guard]\nwords = [\"project heron\"]\npatterns = { \"case-number\" = '\\bCN-[0-9]{6}\\b' }\n";
 
+/// A prompt log in this folder, redacted.
+pub fn prompt_log(directory: &Path) -> String {
+    let path = directory.join("prompts.jsonl");
+    format!("\n[plugins.prompt_log]\nenabled = true\npath = \"{}\"\nlevel = \"redacted\"\n", path.display())
+}
+
 /// Prints what each adds to a 1 KiB request, as a share of what the request costs without it.
 pub async fn costs(program: &Path, directory: &Path, backend: &Backend, turn: Duration) {
-    let log =
-        format!("\n[plugins.prompt_log]\nenabled = true\npath = \"{}\"\nlevel = \"redacted\"\n", directory.join("prompts.jsonl").display());
+    let log = prompt_log(directory);
     // The collector is the backend: it answers everything.
     let traces = |sample: f64| format!("\n[traces]\notlp = {{ url = \"http://{}\" }}\nsample = {sample:?}\n", backend.second);
     let rows = [

@@ -16,7 +16,7 @@ pub async fn table(proxies: &mut [(&str, &mut Proxy)], turn: Duration) {
     for (name, proxy) in proxies {
         let mut best = [0.0_f64; LIMITS.len()];
         for connections in CONNECTIONS {
-            let mut callers = Callers::many(proxy.address, Case::Plain { body: 1 << 10, refuse: false }, connections).await;
+            let mut callers = Callers::many(proxy, Case::Plain { body: 1 << 10, refuse: false }, connections).await;
             callers.run(turn / 10).await;
             let mut times = callers.run_timed(turn).await;
             times.sort_unstable();

@@ -12,16 +12,19 @@
 mod auth;
 mod backend;
 mod callers;
+mod certificates;
 mod choice;
 mod content;
 mod features;
 mod frontier;
 mod metering;
+mod nodes;
 mod others;
 mod process;
 mod profile;
 mod scale;
 mod soak;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,7 +56,7 @@ async fn main() {
         process::pin_myself();
         let backend = Backend::start().await;
         let cases = CASES.map(|(name, case, _)| (name, case));
-        return profile::table(Path::new(gateway), Path::new(floor), &backend, &cases).await;
+        return profile::tables(Path::new(gateway), Path::new(floor), &backend, &cases).await;
     }
     if let [first, gateway, seconds] = arguments.as_slice()
         && first == "--soak"
@@ -72,7 +75,8 @@ async fn main() {
     let program = PathBuf::from(gateway);
     let metered = metering_costs(&program, &backend, turn / 8).await;
     let mut gateway = Proxy::gateway(&program, directory.path(), &backend, true).await;
-    let mut floor = Proxy::floor(&PathBuf::from(floor), &backend).await;
+    let bare = PathBuf::from(floor);
+    let mut floor = Proxy::floor(&bare, &backend).await;
     println!("{:<20}{:>12}{:>12}{:>8}{:>12}{:>9}", "", "gateway µs", "floor µs", "ratio", "spread", "budget");
     let at_rest = gateway.resident_kib();
     let mut missed = 0;
@@ -85,6 +89,7 @@ async fn main() {
     let mut pingora = Proxy::of(&program, directory.path(), &backend, slow).await;
     missed += usize::from(compare("1 KiB, no fast path", &mut pingora, &mut floor, CASES[0].1, turn, 1.05).await);
     drop(pingora);
+    missed += tls::costs(&program, &bare, directory.path(), turn, wanted).await;
     let per_chunk = cost(&mut gateway, Case::Stream, turn).await;
     println!("{:<32}{metered:>8.1} µs (budget 4)", "limits and ledger, a request");
     println!("{:<32}{:>8.0} ns (budget 2000)", "admitting and settling", metering::admission());
@@ -113,6 +118,7 @@ async fn main() {
     latency(&mut gateway, &mut floor).await;
     features::costs(&program, directory.path(), &backend, turn).await;
     scale::costs(&program, directory.path(), &backend, turn).await;
+    nodes::costs(&program, directory.path(), &backend, turn).await;
     frontier::table(&mut [("gateway", &mut gateway), ("floor", &mut floor)], turn).await;
     others::costs(directory.path(), &backend, &mut floor, turn).await;
     memory(&mut gateway, &mut floor, at_rest).await;
@@ -158,7 +164,7 @@ impl<'a> Turns<'a> {
 
     /// The same, each with a case of its own.
     async fn of_cases(first: &'a mut Proxy, second: &'a mut Proxy, [one, other]: [Case; 2]) -> Self {
-        let mut callers = [Callers::new(first.address, one).await, Callers::new(second.address, other).await];
+        let mut callers = [Callers::new(first, one).await, Callers::new(second, other).await];
         for callers in &mut callers {
             callers.run(Duration::from_millis(300)).await;
         }
@@ -222,7 +228,7 @@ async fn hit_costs(keeping: &mut Proxy, floor: &mut Proxy, turn: Duration) -> f6
 /// Microseconds of processor time per request (or chunk).
 async fn cost(proxy: &mut Proxy, case: Case, time: Duration) -> f64 {
     let before = proxy.cpu_micros();
-    let done = Callers::new(proxy.address, case).await.run(time).await;
+    let done = Callers::new(proxy, case).await.run(time).await;
     (proxy.cpu_micros() - before) as f64 / done.max(1) as f64
 }
 
@@ -255,13 +261,27 @@ async fn latency(gateway: &mut Proxy, floor: &mut Proxy) {
 }
 
 async fn memory(gateway: &mut Proxy, floor: &mut Proxy, at_rest: u64) {
+    let (ours, theirs) = (per_idle(gateway).await, per_idle(floor).await);
+    println!("\nmemory per idle connection {ours:.1} KB (floor {theirs:.1})");
     let (ours, theirs) = (per_stream(gateway).await, per_stream(floor).await);
-    Callers::new(gateway.address, Case::Plain { body: 1_000_000, refuse: false }).await.run(Duration::from_secs(1)).await;
+    Callers::new(gateway, Case::Plain { body: 1_000_000, refuse: false }).await.run(Duration::from_secs(1)).await;
     let after = gateway.resident_kib() as f64 / 1024.0;
     println!(
-        "\nmemory at rest {:.1} MB (budget 40), per open stream {ours:.1} KB (budget 20; floor {theirs:.1}), after a burst of 1 MB bodies {after:.1} MB",
+        "memory at rest {:.1} MB (budget 40), per open stream {ours:.1} KB (budget 20; floor {theirs:.1}), after a burst of 1 MB bodies {after:.1} MB",
         at_rest as f64 / 1024.0
     );
+}
+
+/// KB that a connection takes which had a request and waits for the next one.
+async fn per_idle(proxy: &mut Proxy) -> f64 {
+    const CONNECTIONS: usize = 2000;
+    // The first ones bring memory into use that is given back and used again.
+    drop(callers::hold_idle(proxy.address, CONNECTIONS / 4).await);
+    let before = proxy.resident_kib();
+    let held = callers::hold_idle(proxy.address, CONNECTIONS).await;
+    let during = proxy.resident_kib();
+    drop(held);
+    during.saturating_sub(before) as f64 / CONNECTIONS as f64
 }
 
 /// KB that an open stream takes.

@@ -10,11 +10,14 @@ use spillway_plugins::auth::digest;
 
 use crate::backend::Backend;
 use crate::callers::key;
+use crate::certificates::{Certificates, HOST, Trust};
 
 /// A proxy under measurement. Dropped, it is killed.
 pub struct Proxy {
     child: Child,
     pub address: SocketAddr,
+    /// What its callers trust, if it speaks TLS.
+    pub trust: Option<Trust>,
 }
 
 impl Drop for Proxy {
@@ -29,7 +32,7 @@ const PROXY_CORE: &str = "0";
 const OWN_CORE: &str = "1";
 
 /// What differs between the gateways that are measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Variant<'a> {
     /// Its folder.
     pub name: &'a str,
@@ -43,21 +46,23 @@ pub struct Variant<'a> {
     pub consumers: usize,
     /// How many deployments the first tier has.
     pub targets: usize,
+    /// With TLS towards callers and backends.
+    pub tls: Option<&'a Certificates>,
 }
 
 impl Default for Variant<'_> {
     fn default() -> Self {
-        Variant { name: "usual", metered: true, fast_path: true, rest: "", consumers: 0, targets: 1 }
+        Variant { name: "usual", metered: true, fast_path: true, rest: "", consumers: 0, targets: 1, tls: None }
     }
 }
 
 /// Writes a config. Returns its path, and the address that it listens on.
 fn write_config(directory: &Path, backend: &Backend, variant: Variant<'_>) -> (String, SocketAddr) {
-    let Variant { name, metered, fast_path, rest, consumers, targets } = variant;
+    let Variant { name, metered, fast_path, rest, consumers, targets, tls } = variant;
     let directory = directory.join(format!("{name}-{metered}"));
     std::fs::create_dir_all(&directory).expect("a folder");
     let (port, admin) = (free_port(), free_port());
-    let (state, price, limits) = if metered {
+    let (mut state, price, limits) = if metered {
         let state = format!("state_dir = \"{}\"\n", directory.join("state").display());
         let price = "prices = { mm = { input = 2.5, output = 10.0 } }\n";
         let limits = "[consumers.limits]\nrequests_per_minute = 1_000_000_000\ntokens_per_minute = 1_000_000_000_000\nconcurrent_requests = 100_000\n\
@@ -67,15 +72,21 @@ fn write_config(directory: &Path, backend: &Backend, variant: Variant<'_>) -> (S
         (String::new(), "", "")
     };
     let log = directory.join("access.jsonl");
+    let mut ca = String::new();
+    if let Some(tls) = tls {
+        let _ = write!(state, "[server.tls]\ncert = \"{}\"\nkey = \"{}\"\n", tls.cert.display(), tls.key.display());
+        ca = format!("ca = \"{}\"\n", tls.ca.display());
+    }
     let mut text = format!(
         "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\nfast_path = {fast_path}\n{state}\n"
     );
     let _ = write!(text, "[log]\naccess = \"{}\"\n\n", log.display());
     let mut members = Vec::new();
     for (number, address) in (0..targets).map(|number| (number, backend.first)).chain([(targets, backend.second)]) {
+        let url = if tls.is_some() { format!("https://{HOST}:{}", address.port()) } else { format!("http://{address}") };
         let _ = write!(
             text,
-            "[[backends]]\nname = \"b{number}\"\nkind = \"openai\"\nurl = \"http://{address}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n"
+            "[[backends]]\nname = \"b{number}\"\nkind = \"openai\"\nurl = \"{url}\"\n{ca}deployments = {{ m = \"mm\" }}\n{price}\n"
         );
         members.push(format!("{{ backend = \"b{number}\", priority = {} }}", if number < targets { 1 } else { 2 }));
     }
@@ -114,7 +125,7 @@ impl Proxy {
         let mut command = Command::new("taskset");
         command.args(["-c", PROXY_CORE]).args(wrapper).arg(program).args(arguments);
         let child = command.stdout(Stdio::null()).spawn().unwrap_or_else(|error| panic!("taskset {}: {error}", program.display()));
-        let proxy = Proxy { child, address };
+        let proxy = Proxy { child, address, trust: None };
         for _ in 0..3000 {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
                 return proxy;
@@ -131,14 +142,15 @@ impl Proxy {
 
     /// The gateway with a config of its own kind, in a folder of its own.
     pub async fn of(program: &Path, directory: &Path, backend: &Backend, variant: Variant<'_>) -> Self {
-        let (config, address) = write_config(directory, backend, variant);
-        Self::start(program, &["run", "-c", &config], address).await
+        Self::wrapped(&[], program, directory, backend, variant).await
     }
 
-    /// As the metered one, run by another program.
-    pub async fn wrapped(wrapper: &[&str], program: &Path, directory: &Path, backend: &Backend) -> Self {
-        let (config, address) = write_config(directory, backend, Variant::default());
-        Self::start_wrapped(wrapper, program, &["run", "-c", &config], address).await
+    /// The same, run by another program.
+    pub async fn wrapped(wrapper: &[&str], program: &Path, directory: &Path, backend: &Backend, variant: Variant<'_>) -> Self {
+        let (config, address) = write_config(directory, backend, variant);
+        let mut proxy = Self::start_wrapped(wrapper, program, &["run", "-c", &config], address).await;
+        proxy.trust = variant.tls.map(|tls| tls.trust.clone());
+        proxy
     }
 
     /// Another program that has the core of the proxies, listening on an address.
@@ -151,6 +163,16 @@ impl Proxy {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let [listen, first, second] = [address, backend.first, backend.second].map(|address| address.to_string());
         Self::start_wrapped(wrapper, program, &[&listen, &first, &second], address).await
+    }
+
+    /// The floor with TLS towards callers and backends.
+    pub async fn floor_tls(program: &Path, backend: &Backend, tls: &Certificates) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let [listen, first, second] = [address, backend.first, backend.second].map(|address| address.to_string());
+        let [cert, key] = [&tls.cert, &tls.key].map(|path| path.display().to_string());
+        let mut proxy = Self::start(program, &[&listen, &first, &second, &cert, &key], address).await;
+        proxy.trust = Some(tls.trust.clone());
+        proxy
     }
 
     /// The number of the process.

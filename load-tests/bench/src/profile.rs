@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::backend::{Backend, CHUNKS};
 use crate::callers::{self, CONNECTIONS, Case};
-use crate::process::Proxy;
+use crate::features;
+use crate::process::{Proxy, Variant};
 
 /// Requests (or streams) on each connection before the count.
 const WARM: usize = 10;
@@ -41,13 +42,25 @@ struct Counts {
     system_calls: f64,
 }
 
-/// Prints the table for both programs.
-pub async fn table(gateway: &Path, floor: &Path, backend: &Backend, cases: &[(&str, Case)]) {
+/// Prints the table for both programs, and what a request costs with features that are off in it.
+pub async fn tables(gateway: &Path, floor: &Path, backend: &Backend, cases: &[(&str, Case)]) {
+    table(gateway, floor, backend, cases).await;
+    println!("\n{:<24}{:>14}{:>14}{:>14}{:>14}", "gateway", "instructions", "system calls", "allocations", "clock reads");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let log = features::prompt_log(directory.path());
+    for (name, rest) in [("1 KiB, all different", ""), ("exact cache, a miss", features::CACHE), ("prompt log, redacted", &log)] {
+        let Counts { instructions, allocations, clock_reads, system_calls } =
+            counts(Some((gateway, rest)), floor, backend, Case::Unique).await;
+        println!("{name:<24}{instructions:>14.0}{system_calls:>14.2}{allocations:>14.1}{clock_reads:>14.1}");
+    }
+}
+
+async fn table(gateway: &Path, floor: &Path, backend: &Backend, cases: &[(&str, Case)]) {
     let names = ["instructions", "system calls", "allocations", "clock reads"];
     println!("{:<18}{}", "floor / gateway", names.map(|name| format!("{name:>22}")).concat());
     for (name, case) in cases {
         let theirs = counts(None, floor, backend, *case).await;
-        let ours = counts(Some(gateway), floor, backend, *case).await;
+        let ours = counts(Some((gateway, "")), floor, backend, *case).await;
         let pair = |theirs: f64, ours: f64, digits: usize| format!("{:>22}", format!("{theirs:.digits$} / {ours:.digits$}"));
         println!(
             "{name:<18}{}{}{}{}",
@@ -59,35 +72,38 @@ pub async fn table(gateway: &Path, floor: &Path, backend: &Backend, cases: &[(&s
     }
 }
 
-/// Counts for the gateway, or for the floor if there is none.
-async fn counts(gateway: Option<&Path>, floor: &Path, backend: &Backend, case: Case) -> Counts {
+/// Counts for the gateway with these tables in its config, or for the floor if there is none.
+async fn counts(gateway: Option<(&Path, &str)>, floor: &Path, backend: &Backend, case: Case) -> Counts {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("callgrind");
     let output = format!("--callgrind-out-file={}", file.display());
     let wrapper = ["valgrind", "--tool=callgrind", "--quiet", &output];
     let start = async |wrapper: &[&str]| match gateway {
-        Some(program) => Proxy::wrapped(wrapper, program, directory.path(), backend).await,
+        Some((program, rest)) => {
+            let variant = Variant { rest, ..Variant::default() };
+            Proxy::wrapped(wrapper, program, directory.path(), backend, variant).await
+        }
         None => Proxy::wrapped_floor(wrapper, floor, backend).await,
     };
     let per = (counted(case) * CONNECTIONS * if matches!(case, Case::Stream) { CHUNKS } else { 1 }) as f64;
     let mut counts = Counts::default();
     let proxy = start(&wrapper).await;
-    callers::run_count(proxy.address, case, WARM).await;
+    callers::run_count(&proxy, case, WARM).await;
     control("--zero", proxy.id());
-    callers::run_count(proxy.address, case, counted(case)).await;
+    callers::run_count(&proxy, case, counted(case)).await;
     control("--dump", proxy.id());
     drop(proxy);
     let dump = file.with_extension("1");
     let text = std::fs::read_to_string(&dump).or_else(|_| std::fs::read_to_string(&file)).expect("callgrind's dump");
     read(&text, &mut counts, per);
     let proxy = start(&[]).await;
-    callers::run_count(proxy.address, case, WARM).await;
+    callers::run_count(&proxy, case, WARM).await;
     let summary = directory.path().join("strace");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-c", "-U", "calls,name", "-o"]).arg(&summary).args(["-p", &proxy.id().to_string()]);
     let mut tracing = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace is installed");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    callers::run_count(proxy.address, case, counted(case)).await;
+    callers::run_count(&proxy, case, counted(case)).await;
     let _ = Command::new("kill").args(["-INT", &tracing.id().to_string()]).status();
     let _ = tracing.wait();
     let text = std::fs::read_to_string(&summary).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The floor: what a bare Pingora proxy costs. Pingora's own loop, a second try on 429 at the other
-//! upstream, and nothing else. `floor LISTEN FIRST SECOND`, each an address.
+//! upstream, and nothing else. `floor LISTEN FIRST SECOND`, each an address; with `CERT KEY` behind them, paths of PEM
+//! files, it speaks TLS towards callers and upstreams.
 
 #![allow(clippy::disallowed_methods)] // bare is what it is
 
@@ -17,6 +18,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 struct Floor {
     upstreams: [SocketAddr; 2],
+    tls: bool,
 }
 
 #[async_trait]
@@ -30,7 +32,10 @@ impl ProxyHttp for Floor {
     async fn upstream_peer(&self, _: &mut Session, tries: &mut usize) -> Result<Box<HttpPeer>> {
         let upstream = self.upstreams[(*tries).min(1)];
         *tries += 1;
-        Ok(Box::new(HttpPeer::new(upstream, false, String::new())))
+        let mut peer = HttpPeer::new(upstream, self.tls, if self.tls { "localhost".to_owned() } else { String::new() });
+        // Connections are kept, so handshakes don't count; the CA is the benchmark's own.
+        (peer.options.verify_cert, peer.options.verify_hostname) = (false, false);
+        Ok(Box::new(peer))
     }
 
     async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, tries: &mut usize) -> Result<()> {
@@ -50,12 +55,15 @@ impl ProxyHttp for Floor {
 
 fn main() {
     let addresses: Vec<String> = std::env::args().skip(1).collect();
-    let [listen, first, second] = addresses.as_slice() else { panic!("usage: floor LISTEN FIRST SECOND") };
+    let [listen, first, second, tls @ ..] = addresses.as_slice() else { panic!("usage: floor LISTEN FIRST SECOND [CERT KEY]") };
     let upstreams = [first, second].map(|address| address.parse().unwrap_or_else(|error| panic!("{address}: {error}")));
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
     server.bootstrap();
-    let mut service = http_proxy_service(&server.configuration, Floor { upstreams });
-    service.add_tcp(listen);
+    let mut service = http_proxy_service(&server.configuration, Floor { upstreams, tls: !tls.is_empty() });
+    match tls {
+        [cert, key] => service.add_tls(listen, cert, key).unwrap_or_else(|error| panic!("{cert}: {error}")),
+        _ => service.add_tcp(listen),
+    }
     server.add_service(service);
     server.run_forever();
 }

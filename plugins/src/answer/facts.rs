@@ -1,9 +1,10 @@
 //! The facts that decide whether an answer may be cached and given to another request.
 
-use serde_json::Value;
+use std::borrow::Cow;
 
 use super::read;
 use crate::api::Api;
+use crate::json::{Item, Kind, Tree};
 
 /// Facts about an answer besides its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,76 +26,79 @@ pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<AnswerFacts> {
     if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings) {
         return None;
     }
-    let (answer, whole) = if streamed {
+    let (assembled, whole);
+    let answer = if streamed {
         let read = read::stream(api, answer)?;
-        (read.answer, read.whole)
+        (assembled, whole) = (read.answer.to_string(), read.whole);
+        assembled.as_bytes()
     } else {
-        (serde_json::from_slice(answer).ok().filter(Value::is_object)?, true)
+        whole = true;
+        answer
     };
+    let tree = Tree::parse(answer)?;
+    let answer = Some(tree.root()).filter(|answer| answer.is_object())?;
     let mut facts = match api {
-        Api::Chat | Api::Completions => of_choices(&answer),
-        Api::Responses => of_response(&answer),
-        Api::Messages => of_message(&answer),
-        _ => AnswerFacts { complete: list(&answer["data"]).next().is_some(), ..AnswerFacts::default() },
+        Api::Chat | Api::Completions => of_choices(answer),
+        Api::Responses => of_response(answer),
+        Api::Messages => of_message(answer),
+        _ => AnswerFacts { complete: is_filled(answer.get("data")), ..AnswerFacts::default() },
     };
-    let error = &answer["error"];
+    let error = answer.get("error");
     facts.complete &= whole && error.is_null();
-    facts.filtered |= error["code"] == "content_filter" || holds_hit(error);
+    facts.filtered |= error.get("code").is("content_filter") || holds_hit(error);
     Some(facts)
 }
 
-fn of_choices(answer: &Value) -> AnswerFacts {
-    let mut facts = AnswerFacts { complete: list(&answer["choices"]).next().is_some(), ..AnswerFacts::default() };
-    for choice in list(&answer["choices"]) {
-        let message = &choice["message"];
-        facts.calls_tools |= list(&message["tool_calls"]).next().is_some() || !message["function_call"].is_null();
-        match choice["finish_reason"].as_str() {
+fn of_choices(answer: Item<'_>) -> AnswerFacts {
+    let choices = answer.get("choices");
+    let mut facts = AnswerFacts { complete: is_filled(choices), ..AnswerFacts::default() };
+    for choice in choices.items() {
+        let message = choice.get("message");
+        facts.calls_tools |= is_filled(message.get("tool_calls")) || !message.get("function_call").is_null();
+        match choice.get("finish_reason").text() {
             Some(reason) => {
-                facts.calls_tools |= matches!(reason, "tool_calls" | "function_call");
+                facts.calls_tools |= matches!(reason.as_ref(), "tool_calls" | "function_call");
                 facts.filtered |= reason == "content_filter";
-                facts.finish.push(reason.to_owned());
+                facts.finish.push(reason.into_owned());
             }
             None => facts.complete = false,
         }
-        facts.filtered |= ["content_filter_results", "content_filter_result"].iter().any(|key| holds_hit(&choice[*key]));
+        facts.filtered |= ["content_filter_results", "content_filter_result"].iter().any(|name| holds_hit(choice.get(name)));
     }
-    facts.filtered |= ["prompt_filter_results", "prompt_annotations"].iter().any(|key| holds_hit(&answer[*key]));
+    facts.filtered |= ["prompt_filter_results", "prompt_annotations"].iter().any(|name| holds_hit(answer.get(name)));
     facts
 }
 
-fn of_response(answer: &Value) -> AnswerFacts {
-    let reason = answer["incomplete_details"]["reason"].as_str();
-    let calls = |item: &Value| !matches!(item["type"].as_str(), Some("message" | "reasoning"));
+fn of_response(answer: Item<'_>) -> AnswerFacts {
+    let calls = |item: Item<'_>| !["message", "reasoning"].iter().any(|kind| item.get("type").is(kind));
     AnswerFacts {
-        complete: answer["status"] == "completed",
-        calls_tools: list(&answer["output"]).any(calls),
-        filtered: reason == Some("content_filter") || holds_hit(&answer["content_filters"]),
+        complete: answer.get("status").is("completed"),
+        calls_tools: answer.get("output").items().any(calls),
+        filtered: answer.get("incomplete_details").get("reason").is("content_filter") || holds_hit(answer.get("content_filters")),
         finish: super::text::response_finish(answer).into_iter().collect(),
     }
 }
 
-fn of_message(answer: &Value) -> AnswerFacts {
-    let reason = answer["stop_reason"].as_str();
-    let calls = |block: &Value| !matches!(block["type"].as_str(), Some("text" | "thinking" | "redacted_thinking"));
+fn of_message(answer: Item<'_>) -> AnswerFacts {
+    let reason = answer.get("stop_reason").text();
+    let calls = |block: Item<'_>| !["text", "thinking", "redacted_thinking"].iter().any(|kind| block.get("type").is(kind));
     AnswerFacts {
-        complete: reason.is_some() && answer["content"].is_array(),
-        calls_tools: reason == Some("tool_use") || list(&answer["content"]).any(calls),
-        filtered: reason == Some("refusal"),
-        finish: reason.map(str::to_owned).into_iter().collect(),
+        complete: reason.is_some() && answer.get("content").kind() == Kind::Array,
+        calls_tools: reason.as_deref() == Some("tool_use") || answer.get("content").items().any(calls),
+        filtered: reason.as_deref() == Some("refusal"),
+        finish: reason.map(Cow::into_owned).into_iter().collect(),
     }
 }
 
 /// Whether a filter's results say, at any depth, that something was removed.
-fn holds_hit(results: &Value) -> bool {
-    match results {
-        Value::Object(fields) => fields
-            .iter()
-            .any(|(key, value)| (matches!(key.as_str(), "filtered" | "blocked" | "detected") && *value == true) || holds_hit(value)),
-        Value::Array(list) => list.iter().any(holds_hit),
-        _ => false,
-    }
+fn holds_hit(results: Item<'_>) -> bool {
+    let hit = |(name, value): (Cow<'_, str>, Item<'_>)| {
+        (matches!(name.as_ref(), "filtered" | "blocked" | "detected") && value.is_true()) || holds_hit(value)
+    };
+    results.members().any(hit) || results.items().any(holds_hit)
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
+/// Whether it is a list with something in it.
+fn is_filled(list: Item<'_>) -> bool {
+    list.items().next().is_some()
 }

@@ -5,6 +5,10 @@ use super::*;
 
 const APIS: [Api; 5] = [Api::Chat, Api::Completions, Api::Responses, Api::Messages, Api::Embeddings];
 
+fn text(api: Api, answer: &[u8], streamed: bool) -> Vec<Message> {
+    super::text(api, answer, streamed).unwrap_or_default()
+}
+
 fn stream_of(events: &[Value]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for event in events {

@@ -1,9 +1,10 @@
 //! The text of answers, for a log: also of streams that broke off, as far as they arrived.
 
-use serde_json::Value;
+use std::borrow::Cow;
 
 use super::read;
 use crate::api::Api;
+use crate::json::{Item, Kind, Tree};
 
 /// The message of one choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,67 +28,75 @@ pub struct Call {
     pub arguments: String,
 }
 
-/// Reads an answer's messages, one per choice, from its plain form or from a stream. Empty if it can't be parsed.
-pub fn text(api: Api, answer: &[u8], streamed: bool) -> Vec<Message> {
+/// Reads an answer's messages, one per choice, from its plain form or from a stream. `None` if it can't be parsed.
+pub fn text(api: Api, answer: &[u8], streamed: bool) -> Option<Vec<Message>> {
+    let assembled;
     let answer = if streamed {
-        read::stream(api, answer).map(|read| read.answer)
+        assembled = read::stream(api, answer)?.answer.to_string();
+        assembled.as_bytes()
     } else {
-        serde_json::from_slice(answer).ok().filter(Value::is_object)
+        answer
     };
-    let Some(answer) = answer else { return Vec::new() };
-    match api {
-        Api::Chat => list(&answer["choices"]).map(of_chat_choice).collect(),
-        Api::Completions => list(&answer["choices"]).map(of_text_choice).collect(),
-        Api::Responses => of_response(&answer).into_iter().collect(),
-        Api::Messages => of_message(&answer).into_iter().collect(),
+    let tree = Tree::parse(answer)?;
+    let answer = Some(tree.root()).filter(|answer| answer.is_object())?;
+    Some(match api {
+        Api::Chat => answer.get("choices").items().map(of_chat_choice).collect(),
+        Api::Completions => answer.get("choices").items().map(of_text_choice).collect(),
+        Api::Responses => of_response(answer).into_iter().collect(),
+        Api::Messages => of_message(answer).into_iter().collect(),
         _ => Vec::new(),
-    }
+    })
 }
 
 /// The finish reason of a response: its status, or the reason why it is incomplete.
-pub(super) fn response_finish(answer: &Value) -> Option<String> {
-    let status = answer["status"].as_str().filter(|status| !matches!(*status, "in_progress" | "queued"));
-    answer["incomplete_details"]["reason"].as_str().or(status).map(str::to_owned)
+pub(super) fn response_finish(answer: Item<'_>) -> Option<String> {
+    let status = answer.get("status").text().filter(|status| !matches!(status.as_ref(), "in_progress" | "queued"));
+    answer.get("incomplete_details").get("reason").text().or(status).map(Cow::into_owned)
 }
 
-fn of_chat_choice(choice: &Value) -> Message {
-    let message = &choice["message"];
+fn finish(item: Item<'_>, name: &str) -> Option<String> {
+    item.get(name).text().map(Cow::into_owned)
+}
+
+fn of_chat_choice(choice: Item<'_>) -> Message {
+    let message = choice.get("message");
     let mut text = String::new();
-    push_parts(&mut text, &message["content"]);
-    for more in [&message["refusal"], &message["audio"]["transcript"]] {
-        text.push_str(string(more));
+    push_parts(&mut text, message.get("content"));
+    for more in [message.get("refusal"), message.get("audio").get("transcript")] {
+        text.push_str(&more.str());
     }
-    let function = Some(&message["function_call"]).filter(|call| call.is_object());
-    let calls = list(&message["tool_calls"]).map(|call| if call["custom"].is_object() { &call["custom"] } else { &call["function"] });
-    let calls = calls.chain(function).map(of_call).collect();
-    Message { role: role(message), text, calls, finish: choice["finish_reason"].as_str().map(str::to_owned) }
+    let function = Some(message.get("function_call")).filter(|call| call.is_object());
+    let called = |call: Item<'_>| [call.get("custom"), call.get("function")].into_iter().find(|called| called.is_object()).map(of_call);
+    let calls = message.get("tool_calls").items().map(|call| called(call).unwrap_or_default());
+    let calls = calls.chain(function.map(of_call)).collect();
+    Message { role: role(message), text, calls, finish: finish(choice, "finish_reason") }
 }
 
-fn of_text_choice(choice: &Value) -> Message {
-    let finish = choice["finish_reason"].as_str().map(str::to_owned);
-    Message { role: "assistant".to_owned(), text: string(&choice["text"]).to_owned(), calls: Vec::new(), finish }
+fn of_text_choice(choice: Item<'_>) -> Message {
+    let text = choice.get("text").str().into_owned();
+    Message { role: "assistant".to_owned(), text, calls: Vec::new(), finish: finish(choice, "finish_reason") }
 }
 
-fn of_response(answer: &Value) -> Option<Message> {
-    let output = answer["output"].as_array()?;
+fn of_response(answer: Item<'_>) -> Option<Message> {
+    let output = Some(answer.get("output")).filter(|output| output.kind() == Kind::Array)?;
     let mut message = Message { role: "assistant".to_owned(), finish: response_finish(answer), ..Message::default() };
-    for item in output {
-        match item["type"].as_str() {
-            Some("message") => push_parts(&mut message.text, &item["content"]),
-            Some("function_call" | "custom_tool_call" | "mcp_call") => message.calls.push(of_call(item)),
+    for item in output.items() {
+        match item.get("type").str().as_ref() {
+            "message" => push_parts(&mut message.text, item.get("content")),
+            "function_call" | "custom_tool_call" | "mcp_call" => message.calls.push(of_call(item)),
             _ => {}
         }
     }
     Some(message)
 }
 
-fn of_message(answer: &Value) -> Option<Message> {
-    let content = answer["content"].as_array()?;
-    let mut message = Message { role: role(answer), finish: answer["stop_reason"].as_str().map(str::to_owned), ..Message::default() };
-    for block in content {
-        match block["type"].as_str() {
-            Some("text") => message.text.push_str(string(&block["text"])),
-            Some("tool_use" | "server_tool_use" | "mcp_tool_use") => message.calls.push(of_call(block)),
+fn of_message(answer: Item<'_>) -> Option<Message> {
+    let content = Some(answer.get("content")).filter(|content| content.kind() == Kind::Array)?;
+    let mut message = Message { role: role(answer), finish: finish(answer, "stop_reason"), ..Message::default() };
+    for block in content.items() {
+        match block.get("type").str().as_ref() {
+            "text" => message.text.push_str(&block.get("text").str()),
+            "tool_use" | "server_tool_use" | "mcp_tool_use" => message.calls.push(of_call(block)),
             _ => {}
         }
     }
@@ -95,32 +104,20 @@ fn of_message(answer: &Value) -> Option<Message> {
 }
 
 /// Content is a text, or a list of parts with texts.
-fn push_parts(text: &mut String, content: &Value) {
-    text.push_str(string(content));
-    for part in list(content) {
-        text.push_str(string(&part["text"]));
-        text.push_str(string(&part["refusal"]));
+fn push_parts(text: &mut String, content: Item<'_>) {
+    text.push_str(&content.str());
+    for part in content.items() {
+        text.push_str(&part.get("text").str());
+        text.push_str(&part.get("refusal").str());
     }
 }
 
-fn of_call(call: &Value) -> Call {
-    let arguments = [&call["arguments"], &call["input"]].into_iter().find(|value| !value.is_null()).map_or_else(String::new, json_text);
-    Call { name: string(&call["name"]).to_owned(), arguments }
+fn of_call(call: Item<'_>) -> Call {
+    let arguments = [call.get("arguments"), call.get("input")].into_iter().find(|value| !value.is_null());
+    let arguments = arguments.map_or_else(String::new, |value| value.to_text().into_owned());
+    Call { name: call.get("name").str().into_owned(), arguments }
 }
 
-/// Text unchanged, anything else as JSON.
-fn json_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn role(message: &Value) -> String {
-    message["role"].as_str().unwrap_or("assistant").to_owned()
-}
-
-fn string(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
+fn role(message: Item<'_>) -> String {
+    message.get("role").text().map_or_else(|| "assistant".to_owned(), Cow::into_owned)
 }

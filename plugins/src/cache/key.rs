@@ -4,14 +4,13 @@
 //! answer. Every part has a tag and its length before it, so that two meanings never have the same encoding. An object
 //! becomes the hash of its sorted members; so the text is read once, and no tree is built.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
+use super::rules::Offers;
 use crate::api::Api;
-use crate::json::{Kind, Reader, Value};
+use crate::json::{Kind, MAX_DEPTH, Reader, Value, decode_onto};
 
 /// The key of a request's answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,137 +30,197 @@ const FORM: [&str; 3] = ["model", "stream", "stream_options"];
 /// Further ones, except for the Responses API, whose answers repeat them.
 const UNSEEN: [&str; 5] = ["user", "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"];
 
+/// What the cache reads of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The key of its answer.
+    pub key: CacheKey,
+    /// What it offers to the model.
+    pub offers: Offers,
+}
+
 /// The key of a request in a namespace. `None` if its body isn't a JSON object, or if two readers could read it in
 /// different ways: an object has a name twice, or a string has half a surrogate pair.
 pub fn key(namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<CacheKey> {
-    let mut reader = Reader::new(body);
-    let whole = reader.value(0).ok()?;
-    reader.end().ok()?;
-    if whole.kind != Kind::Object {
-        return None;
+    Asked::read(namespace, api, model, body).map(|asked| asked.key)
+}
+
+impl Asked {
+    /// Reads a request in one pass. `None` as for [`key`].
+    pub fn read(namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<Self> {
+        simdutf8::basic::from_utf8(body).ok()?;
+        let mut walk = Walk {
+            reader: Reader::new(body),
+            text: body,
+            encoded: Vec::with_capacity(body.len() + 128),
+            members: Vec::with_capacity(8),
+            api,
+            offers: Offers::default(),
+        };
+        walk.reader.skip_space();
+        if walk.reader.peek().ok()? != b'{' {
+            return None;
+        }
+        walk.object(1)?;
+        walk.reader.end().ok()?;
+        let mut hash = Sha256::new_with_prefix(VERSION);
+        for part in [namespace, api.operation(), model] {
+            hash.update(length(part.len()));
+            hash.update(part);
+        }
+        hash.update(&walk.encoded);
+        Some(Asked { key: CacheKey(hash.finalize().into()), offers: walk.offers })
     }
-    let mut walk = Walk { text: body, at: whole.range.start, encoded: Vec::new(), seen: api == Api::Responses };
-    walk.object(true)?;
-    let mut hash = Sha256::new_with_prefix(VERSION);
-    for part in [namespace, api.operation(), model] {
-        hash.update(length(part.len()));
-        hash.update(part);
-    }
-    hash.update(&walk.encoded);
-    Some(CacheKey(hash.finalize().into()))
 }
 
 fn length(bytes: usize) -> [u8; 8] {
     (bytes as u64).to_be_bytes()
 }
 
-/// Walks a text that [`Reader`] has validated; its nesting is bounded.
+/// Reads a text and encodes it.
 struct Walk<'t> {
+    reader: Reader<'t>,
     text: &'t [u8],
-    at: usize,
     /// The encoded text so far. A whole object has 33 bytes in it.
     encoded: Vec<u8>,
-    /// Answers repeat these parts of the request.
-    seen: bool,
+    /// The members so far of the objects that are not whole yet.
+    members: Vec<Member>,
+    api: Api,
+    offers: Offers,
 }
 
-impl<'t> Walk<'t> {
-    /// The next byte that isn't white space.
-    fn next(&mut self) -> Option<u8> {
-        while self.text.get(self.at)?.is_ascii_whitespace() {
-            self.at += 1;
-        }
-        self.text.get(self.at).copied()
-    }
+/// A member of an object: where it is in the encoded text.
+struct Member {
+    /// From the length of its name to the end of its value.
+    start: usize,
+    /// Where its value begins.
+    value: usize,
+    end: usize,
+}
 
-    fn value(&mut self) -> Option<()> {
-        match self.next()? {
-            b'{' => self.object(false),
-            b'[' => self.array(),
-            _ => self.scalar(),
-        }
-    }
+/// Bytes of an encoded length.
+const LENGTH: usize = size_of::<u64>();
 
-    /// Reads a scalar. `Reader` costs nothing here: it doesn't read the rest.
-    fn token(&mut self) -> Option<Value> {
-        self.next()?;
-        let rest = Value { kind: Kind::Null, range: self.at..self.text.len() };
-        let value = Reader::within(self.text, &rest).value(0).ok()?;
-        self.at = value.range.end;
-        Some(value)
+impl Member {
+    /// Its name; positions count from `start`.
+    fn name<'e>(&self, encoded: &'e [u8]) -> &'e [u8] {
+        encoded.get(self.start + LENGTH..self.value).unwrap_or_default()
     }
+}
 
-    fn scalar(&mut self) -> Option<()> {
-        let value = self.token()?;
-        match value.kind {
-            Kind::String => {
-                let text = value.as_str(self.text)?;
-                self.tagged(b's', text.as_bytes());
+impl Walk<'_> {
+    fn value(&mut self, depth: usize) -> Option<Kind> {
+        self.reader.skip_space();
+        match self.reader.peek().ok()? {
+            b'{' | b'[' if depth >= MAX_DEPTH => None,
+            b'{' => self.object(depth + 1).map(|()| Kind::Object),
+            b'[' => self.array(depth + 1).map(|()| Kind::Array),
+            b'"' => {
+                self.encoded.push(b's');
+                self.string().map(|()| Kind::String)
             }
-            Kind::Number => self.tagged(b'n', value.bytes(self.text)),
-            _ => self.tagged(b'l', value.bytes(self.text)),
+            _ => {
+                let value = self.reader.value(depth).ok()?;
+                let bytes = value.bytes(self.text);
+                self.encoded.push(if value.kind == Kind::Number { b'n' } else { b'l' });
+                self.encoded.extend_from_slice(&length(bytes.len()));
+                self.encoded.extend_from_slice(bytes);
+                Some(value.kind)
+            }
         }
+    }
+
+    /// Reads a string, and encodes its text with its length.
+    fn string(&mut self) -> Option<()> {
+        let quoted = self.reader.value(0).ok().filter(|value| value.kind == Kind::String)?;
+        let begin = self.encoded.len();
+        self.encoded.extend_from_slice(&[0; LENGTH]);
+        decode_onto(self.text.get(quoted.range.start + 1..quoted.range.end - 1)?, &mut self.encoded)?;
+        let text = self.encoded.len() - begin - LENGTH;
+        self.encoded.get_mut(begin..begin + LENGTH)?.copy_from_slice(&length(text));
         Some(())
     }
 
-    fn tagged(&mut self, tag: u8, bytes: &[u8]) {
-        self.encoded.push(tag);
-        self.encoded.extend_from_slice(&length(bytes.len()));
-        self.encoded.extend_from_slice(bytes);
-    }
-
-    fn array(&mut self) -> Option<()> {
-        self.at += 1;
+    fn array(&mut self, depth: usize) -> Option<()> {
         self.encoded.push(b'[');
-        while self.next()? != b']' {
-            if self.next()? == b',' {
-                self.at += 1;
+        self.reader.expect(b'[').ok()?;
+        self.reader.skip_space();
+        if self.reader.peek().ok()? != b']' {
+            loop {
+                self.value(depth)?;
+                self.reader.skip_space();
+                if self.reader.peek().ok()? != b',' {
+                    break;
+                }
+                self.reader.expect(b',').ok()?;
             }
-            self.value()?;
         }
-        self.at += 1;
+        self.reader.expect(b']').ok()?;
         self.encoded.push(b']');
         Some(())
     }
 
-    fn object(&mut self, top: bool) -> Option<()> {
-        self.at += 1;
-        let start = self.encoded.len();
-        let mut members: Vec<(Cow<'t, str>, Range<usize>)> = Vec::new();
-        while self.next()? != b'}' {
-            if self.next()? == b',' {
-                self.at += 1;
+    fn object(&mut self, depth: usize) -> Option<()> {
+        let (start, first) = (self.encoded.len(), self.members.len());
+        self.reader.expect(b'{').ok()?;
+        self.reader.skip_space();
+        if self.reader.peek().ok()? != b'}' {
+            loop {
+                self.member(depth)?;
+                self.reader.skip_space();
+                if self.reader.peek().ok()? != b',' {
+                    break;
+                }
+                self.reader.expect(b',').ok()?;
+                self.reader.skip_space();
             }
-            let text = self.text;
-            let name = self.token()?.as_str(text)?;
-            self.next()?;
-            // The colon.
-            self.at += 1;
-            let from = self.encoded.len();
-            self.value()?;
-            members.push((name, from..self.encoded.len()));
         }
-        self.at += 1;
-        members.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-        if members.windows(2).any(|two| matches!(two, [one, other] if one.0 == other.0)) {
+        self.reader.expect(b'}').ok()?;
+        let digest = self.hash_members(first, depth == 1)?;
+        self.members.truncate(first);
+        self.encoded.truncate(start);
+        self.encoded.push(b'{');
+        self.encoded.extend_from_slice(&digest);
+        Some(())
+    }
+
+    fn member(&mut self, depth: usize) -> Option<()> {
+        let start = self.encoded.len();
+        self.string()?;
+        let value = self.encoded.len();
+        self.reader.skip_space();
+        self.reader.expect(b':').ok()?;
+        self.reader.skip_space();
+        let from = self.reader.position();
+        let kind = self.value(depth)?;
+        let member = Member { start, value, end: self.encoded.len() };
+        if depth == 1 {
+            let written = Value { kind, range: from..self.reader.position() };
+            self.offers.note(self.api, member.name(&self.encoded), written.is_filled(self.text));
+        }
+        self.members.push(member);
+        Some(())
+    }
+
+    /// The hash of the members from `first` on, sorted by their names; `None` if two have the same one.
+    fn hash_members(&mut self, first: usize, top: bool) -> Option<[u8; 32]> {
+        let Walk { encoded, members, api, .. } = self;
+        let members = members.get_mut(first..)?;
+        members.sort_unstable_by(|one, other| one.name(encoded).cmp(other.name(encoded)));
+        if members.windows(2).any(|two| matches!(two, [one, other] if one.name(encoded) == other.name(encoded))) {
             return None;
         }
         let mut hash = Sha256::new();
-        for (name, range) in &members {
-            let value = self.encoded.get(range.clone())?;
+        for member in members {
+            let name = member.name(encoded);
+            let is = |names: &[&str]| names.iter().any(|other| other.as_bytes() == name);
             // A missing member and a null are the same to every backend.
-            let name = name.as_ref();
-            if top && (FORM.contains(&name) || (!self.seen && UNSEEN.contains(&name)) || value == NULL) {
+            if top && (is(&FORM) || (*api != Api::Responses && is(&UNSEEN)) || encoded.get(member.value..member.end)? == NULL) {
                 continue;
             }
-            hash.update(length(name.len()));
-            hash.update(name.as_bytes());
-            hash.update(value);
+            hash.update(encoded.get(member.start..member.end)?);
         }
-        self.encoded.truncate(start);
-        self.encoded.push(b'{');
-        self.encoded.extend_from_slice(&hash.finalize());
-        Some(())
+        Some(hash.finalize().into())
     }
 }
 

@@ -12,7 +12,7 @@ pub mod semantic;
 
 pub use directive::{BYPASS, Directive};
 pub use entry::{Entry, EntryError};
-pub use key::{CacheKey, key};
+pub use key::{Asked, CacheKey, key};
 pub use memory::Memory;
 pub use owner::CacheOwner;
-pub use rules::{Keeping, Suits, may_keep, suits};
+pub use rules::{Keeping, Offers, Suits, may_keep, may_suit};

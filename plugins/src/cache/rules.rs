@@ -2,7 +2,6 @@
 
 use crate::answer::{AnswerFacts, facts};
 use crate::api::Api;
-use crate::json::Reader;
 use crate::objects::References;
 
 /// Which answers are cached in addition to plain text.
@@ -28,31 +27,45 @@ pub enum Suits {
     Perhaps,
 }
 
-/// Whether the answer to a request depends only on its content, and not on stored objects, documents or the web. An
-/// answer that its backend stores belongs to its consumer only.
-pub fn suits(api: Api, body: &[u8], references: &References, deeper: bool, shared: bool) -> Suits {
+/// Whether the answer to a request depends only on its content, as far as that is known without reading it, and not on
+/// stored objects. An answer that its backend stores belongs to its consumer only.
+pub fn may_suit(api: Api, length: usize, references: &References, deeper: bool, shared: bool) -> bool {
     let stored = api == Api::Responses && !references.unstored;
-    let known = matches!(api, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages)
-        && body.len() <= LONGEST
+    matches!(api, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages)
+        && length <= LONGEST
         && references.names.is_empty()
         && !references.malformed
         && !deeper
-        && !(stored && shared);
-    let (mut live, mut tools) = (!known, false);
-    if known {
-        let read = Reader::new(body).object(|name, value| match name {
-            "web_search_options" | "data_sources" | "background" | "mcp_servers" => live |= value.is_filled(body),
+        && !(stored && shared)
+}
+
+/// What a request offers to the model besides its content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// Documents, the web, or something that is stored.
+    live: bool,
+    tools: bool,
+}
+
+impl Offers {
+    /// Reads a member of the request; `filled` if it isn't empty.
+    pub(super) fn note(&mut self, api: Api, name: &[u8], filled: bool) {
+        match name {
+            b"web_search_options" | b"data_sources" | b"background" | b"mcp_servers" => self.live |= filled,
             // A template that is stored elsewhere.
-            "prompt" => live |= api == Api::Responses,
-            "tools" | "functions" => tools |= value.is_filled(body),
+            b"prompt" => self.live |= api == Api::Responses,
+            b"tools" | b"functions" => self.tools |= filled,
             _ => {}
-        });
-        live |= read.is_err();
+        }
     }
-    match (live, tools) {
-        (true, _) => Suits::Not,
-        (false, true) => Suits::Perhaps,
-        (false, false) => Suits::Well,
+
+    /// Whether a request can use the cache.
+    pub fn suits(self) -> Suits {
+        match (self.live, self.tools) {
+            (true, _) => Suits::Not,
+            (false, true) => Suits::Perhaps,
+            (false, false) => Suits::Well,
+        }
     }
 }
 
@@ -66,10 +79,14 @@ pub fn may_keep(api: Api, answer: &[u8], streamed: bool, keeping: Keeping) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Asked;
 
     #[test]
     fn what_depends_on_more_than_itself_is_not_kept() {
-        let suits = |api: Api, body: &str| suits(api, body.as_bytes(), &References::default(), false, false);
+        let suits = |api: Api, body: &str| match may_suit(api, body.len(), &References::default(), false, false) {
+            true => Asked::read("n", api, "m", body.as_bytes()).map_or(Suits::Not, |asked| asked.offers.suits()),
+            false => Suits::Not,
+        };
         assert_eq!(suits(Api::Chat, r#"{"messages":[]}"#), Suits::Well);
         assert_eq!(suits(Api::Completions, r#"{"prompt":"x"}"#), Suits::Well);
         assert_eq!(suits(Api::Chat, r#"{"tools":[{}]}"#), Suits::Perhaps);
@@ -87,8 +104,8 @@ mod tests {
         assert_eq!(suits(Api::Chat, &format!(r#"{{"a":"{}"}}"#, "x".repeat(LONGEST))), Suits::Not);
         let stored = |unstored: bool, shared: bool| {
             let references = References { unstored, ..References::default() };
-            super::suits(Api::Responses, br#"{"input":"x"}"#, &references, false, shared)
+            may_suit(Api::Responses, 10, &references, false, shared)
         };
-        assert_eq!([stored(false, true), stored(true, true), stored(false, false)], [Suits::Not, Suits::Well, Suits::Well]);
+        assert_eq!([stored(false, true), stored(true, true), stored(false, false)], [false, true, true]);
     }
 }

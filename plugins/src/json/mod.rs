@@ -12,14 +12,21 @@ mod look;
 mod naming;
 #[cfg(test)]
 mod tests;
+mod text;
+mod tree;
 mod value;
+mod write;
 
 use std::ops::Range;
 
 pub use naming::{Encoded, Interest};
+pub(crate) use text::decode_onto;
+pub use tree::{Item, Tree};
 pub use value::{Kind, Value};
+pub use write::write_text;
 
 use naming::Naming;
+use text::has_control;
 use value::decode;
 
 /// Nesting deeper than this is refused; no model API comes near it.
@@ -110,7 +117,7 @@ impl<'t> Reader<'t> {
         Reader::at(text, value.range.start)
     }
 
-    fn peek(&self) -> Result<u8, JsonError> {
+    pub(crate) fn peek(&self) -> Result<u8, JsonError> {
         self.text.get(self.at).copied().ok_or(JsonError::Truncated { at: self.at })
     }
 
@@ -121,13 +128,18 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn skip_space(&mut self) {
+    /// The offset of what is read next.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    pub(crate) fn skip_space(&mut self) {
         while matches!(self.text.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
+    pub(crate) fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
         if self.peek()? != byte {
             return Err(self.unexpected());
         }
@@ -347,7 +359,7 @@ impl<'t> Reader<'t> {
         let end = self.text.len().min(self.at.saturating_add(checked));
         loop {
             let rest = self.text.get(self.at..end).unwrap_or_default();
-            let Some(run) = memchr::memchr2(b'"', b'\\', rest) else {
+            let Some(run) = next_mark(rest) else {
                 self.at = self.at.max(end);
                 self.skip_rest()?;
                 return Ok(escapes);
@@ -408,11 +420,13 @@ impl<'t> Reader<'t> {
     }
 }
 
+/// Where the next quote or backslash is. Most strings are names and short words, for which a call costs more than a look
+/// at each byte.
+fn next_mark(text: &[u8]) -> Option<usize> {
+    const NEAR: usize = 12;
+    let near = text.iter().take(NEAR).position(|byte| matches!(byte, b'"' | b'\\'));
+    near.or_else(|| memchr::memchr2(b'"', b'\\', text.get(NEAR..)?).map(|at| NEAR + at))
+}
+
 /// Takes a text, the range of a key in it, whether the key has escapes, and the value.
 type EachMember<'m, 't> = dyn FnMut(&'t [u8], Range<usize>, Escapes, Value) + 'm;
-
-/// Whether any byte is a control character.
-fn has_control(text: &[u8]) -> bool {
-    // No early exit within a step: a simple fold over a fixed width can be vectorised.
-    text.chunks(256).any(|step| step.iter().fold(false, |hit, byte| hit | (*byte < 0x20)))
-}

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::text::decode_onto;
+
 /// The kind of a value, known from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -70,5 +72,7 @@ pub(super) fn decode(quoted: &[u8]) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'\\', inner).is_none() {
         return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
     }
-    serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
+    let mut text = Vec::with_capacity(inner.len());
+    decode_onto(inner, &mut text)?;
+    String::from_utf8(text).ok().map(Cow::Owned)
 }

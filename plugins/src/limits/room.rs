@@ -23,7 +23,7 @@ impl State {
             return (limit, false);
         }
         let kept = hunger.kept_from(demand.class, limit, &used, now.second());
-        let others = self.share.as_ref().map_or(0, |share| share.others(limited.place));
+        let others = self.others(limited, now);
         let allowed = share(limit, demand.class.ceiling()).min(limit.saturating_sub(kept)).saturating_sub(others);
         (allowed, allowed < limit)
     }

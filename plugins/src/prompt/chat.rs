@@ -1,40 +1,42 @@
 //! `messages` of a chat completion.
 
-use serde_json::{Map, Value};
-
 use super::content::{add, call};
 use super::message::{Message, Role};
+use crate::json::{Item, Kind};
 
-pub(super) fn messages(body: &Map<String, Value>) -> Vec<Message> {
-    match body.get("messages") {
-        Some(Value::Array(list)) => list.iter().map(message).collect(),
-        None | Some(Value::Null) => Vec::new(),
-        Some(other) => vec![message(other)],
+pub(super) fn messages(body: Item<'_>) -> Vec<Message> {
+    let messages = body.get("messages");
+    match messages.kind() {
+        Kind::Array => messages.items().map(message).collect(),
+        Kind::Null => Vec::new(),
+        _ => vec![message(messages)],
     }
 }
 
-fn message(value: &Value) -> Message {
-    let Value::Object(fields) = value else {
+fn message(value: Item<'_>) -> Message {
+    if !value.is_object() {
         let mut message = Message::by(Role::User);
         add(&mut message, value);
         return message;
-    };
-    let mut message = Message::by(Role::of(fields));
+    }
+    let mut message = Message::by(Role::of(value));
     // The model's reasoning and refusals come back next to the content.
     for name in ["reasoning_content", "content", "refusal"] {
-        add(&mut message, fields.get(name).unwrap_or(&Value::Null));
+        add(&mut message, value.get(name));
     }
     // An earlier spoken answer, by its id.
-    if fields.get("audio").is_some_and(Value::is_object) {
+    if value.get("audio").is_object() {
         message.attachments += 1;
     }
-    if let Some(Value::Object(function)) = fields.get("function_call") {
+    let function = value.get("function_call");
+    if function.is_object() {
         message.calls.push(call(function, "arguments"));
     }
-    for one in fields.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
-        match (one.get("function"), one.get("custom")) {
-            (Some(Value::Object(function)), _) => message.calls.push(call(function, "arguments")),
-            (_, Some(Value::Object(custom))) => message.calls.push(call(custom, "input")),
+    for one in value.get("tool_calls").items() {
+        let (function, custom) = (one.get("function"), one.get("custom"));
+        match (function.is_object(), custom.is_object()) {
+            (true, _) => message.calls.push(call(function, "arguments")),
+            (_, true) => message.calls.push(call(custom, "input")),
             _ => message.attachments += 1,
         }
     }

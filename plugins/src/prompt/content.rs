@@ -1,30 +1,24 @@
 //! The content of a message: a text, or parts of many types.
 //!
 //! Parts of all dialects are read in the same way; they don't contradict each other, and backends use those of others.
-//! Recursion ends at the deepest nesting that `serde_json` accepts.
-
-use serde_json::{Map, Value};
+//! Recursion ends at the deepest nesting that the reader accepts.
 
 use super::message::{Call, Message};
+use crate::json::{Item, Kind};
 
 /// Adds a content to a message.
-pub(super) fn add(message: &mut Message, content: &Value) {
-    match content {
-        Value::String(text) => message.say(text),
-        Value::Array(parts) => parts.iter().for_each(|part| add(message, part)),
-        Value::Object(part) => add_part(message, part),
-        Value::Number(_) | Value::Bool(_) => message.say(&content.to_string()),
-        Value::Null => {}
+pub(super) fn add(message: &mut Message, content: Item<'_>) {
+    match content.kind() {
+        Kind::String => message.say(&content.str()),
+        Kind::Array => content.items().for_each(|part| add(message, part)),
+        Kind::Object => add_part(message, content),
+        Kind::Number | Kind::Bool => message.say(&content.to_text()),
+        Kind::Null => {}
     }
 }
 
-/// The value of a member, if it is a text.
-pub(super) fn text<'v>(part: &'v Map<String, Value>, name: &str) -> Option<&'v str> {
-    part.get(name).and_then(Value::as_str)
-}
-
-fn add_part(message: &mut Message, part: &Map<String, Value>) {
-    match text(part, "type").unwrap_or_default() {
+fn add_part(message: &mut Message, part: Item<'_>) {
+    match part.get("type").str().as_ref() {
         "tool_use" | "server_tool_use" | "mcp_tool_use" => message.calls.push(call(part, "input")),
         // Encrypted by the provider.
         "redacted_thinking" => {}
@@ -36,16 +30,16 @@ fn add_part(message: &mut Message, part: &Map<String, Value>) {
 
 /// A part whose texts have typical names: `text`, `input_text`, `output_text`, `refusal`, `thinking`, a shell's output,
 /// and unknown types. A part without any text is an attachment.
-fn add_any(message: &mut Message, part: &Map<String, Value>) {
+fn add_any(message: &mut Message, part: Item<'_>) {
     let mut found = false;
     for name in ["text", "refusal", "thinking", "stdout", "stderr"] {
-        if let Some(text) = text(part, name) {
-            message.say(text);
+        if let Some(text) = part.get(name).text() {
+            message.say(&text);
             found = true;
         }
     }
-    if let Some(content) = part.get("content") {
-        add(message, content);
+    if part.has("content") {
+        add(message, part.get("content"));
         found = true;
     }
     if !found {
@@ -54,31 +48,27 @@ fn add_any(message: &mut Message, part: &Map<String, Value>) {
 }
 
 /// Anthropic's documents and search results: a text, parts, or a file.
-fn add_document(message: &mut Message, part: &Map<String, Value>) {
+fn add_document(message: &mut Message, part: Item<'_>) {
     for name in ["title", "context"] {
-        message.say(text(part, name).unwrap_or_default());
+        message.say(&part.get(name).str());
     }
-    if let Some(content) = part.get("content") {
-        return add(message, content);
+    if part.has("content") {
+        return add(message, part.get("content"));
     }
-    let source = part.get("source").and_then(Value::as_object);
-    match source.and_then(|source| text(source, "type")) {
-        Some("text") => message.say(source.and_then(|source| text(source, "data")).unwrap_or_default()),
-        Some("content") => add(message, source.and_then(|source| source.get("content")).unwrap_or(&Value::Null)),
+    let source = part.get("source");
+    match source.get("type").str().as_ref() {
+        "text" => message.say(&source.get("data").str()),
+        "content" => add(message, source.get("content")),
         _ => message.attachments += 1,
     }
 }
 
 /// A call whose arguments are the member `arguments`: a text, or JSON.
-pub(super) fn call(part: &Map<String, Value>, arguments: &str) -> Call {
-    Call { name: text(part, "name").unwrap_or_default().to_owned(), arguments: part.get(arguments).map(as_text).unwrap_or_default() }
+pub(super) fn call(part: Item<'_>, arguments: &str) -> Call {
+    Call { name: part.get("name").str().into_owned(), arguments: as_text(part.get(arguments)) }
 }
 
 /// A text unchanged, anything else as JSON.
-pub(super) fn as_text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
+pub(super) fn as_text(value: Item<'_>) -> String {
+    if value.is_null() { String::new() } else { value.to_text().into_owned() }
 }

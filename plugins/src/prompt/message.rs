@@ -1,6 +1,6 @@
 //! A message of a conversation.
 
-use serde_json::{Map, Value};
+use crate::json::Item;
 
 /// One message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,11 +50,11 @@ impl Role {
     }
 
     /// From a message's `role`.
-    pub(super) fn of(message: &Map<String, Value>) -> Role {
-        match message.get("role").and_then(Value::as_str) {
-            Some("system" | "developer") => Role::System,
-            Some("assistant") => Role::Assistant,
-            Some("tool" | "function") => Role::Tool,
+    pub(super) fn of(message: Item<'_>) -> Role {
+        match message.get("role").str().as_ref() {
+            "system" | "developer" => Role::System,
+            "assistant" => Role::Assistant,
+            "tool" | "function" => Role::Tool,
             _ => Role::User,
         }
     }

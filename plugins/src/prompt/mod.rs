@@ -14,11 +14,10 @@ mod responses;
 mod tests;
 mod tools;
 
-use serde_json::Value;
-
 pub use message::{Call, Message, Role};
 
 use crate::api::Api;
+use crate::json::{Item, Kind, Tree};
 
 /// The content of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,23 +66,24 @@ pub fn read(api: Api, body: &[u8]) -> Option<Prompt> {
         Api::Speech => plain::speech,
         _ => return None,
     };
-    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return None };
+    let tree = Tree::parse(body)?;
+    let body = Some(tree.root()).filter(|body| body.is_object())?;
     let mut beside = String::new();
     for name in ["tools", "functions", "response_format", "text", "prediction"] {
-        body.get(name).into_iter().for_each(|value| strings(value, &mut beside));
+        strings(body.get(name), &mut beside);
     }
-    Some(Prompt { messages: read(&body), tools: tools::names(&body), beside })
+    Some(Prompt { messages: read(body), tools: tools::names(body), beside })
 }
 
 /// Adds every text in a value, one per line, except texts that only name a type.
-fn strings(value: &Value, to: &mut String) {
-    match value {
-        Value::String(text) => {
-            to.push_str(text);
+fn strings(value: Item<'_>, to: &mut String) {
+    match value.kind() {
+        Kind::String => {
+            to.push_str(&value.str());
             to.push('\n');
         }
-        Value::Array(list) => list.iter().for_each(|element| strings(element, to)),
-        Value::Object(members) => members.iter().filter(|(name, _)| *name != "type").for_each(|(_, member)| strings(member, to)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Kind::Array => value.items().for_each(|element| strings(element, to)),
+        Kind::Object => value.members().filter(|(name, _)| name != "type").for_each(|(_, member)| strings(member, to)),
+        Kind::Null | Kind::Bool | Kind::Number => {}
     }
 }

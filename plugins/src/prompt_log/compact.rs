@@ -1,11 +1,13 @@
-//! A JSON text without the white space between its parts, up to a limit: white space must not take the place of
-//! content.
+//! A JSON text up to a limit. One that is longer is kept without the white space between its parts: white space must not
+//! take the place of content.
 
 /// Reads a text in pieces.
 #[derive(Debug)]
 pub struct Compact {
     bytes: Vec<u8>,
     limit: usize,
+    /// Without white space; most texts fit as they are.
+    compact: bool,
     /// Within a string, where white space is text.
     string: bool,
     /// After a backslash.
@@ -16,11 +18,23 @@ pub struct Compact {
 impl Compact {
     /// Keeps at most `limit` bytes of a text.
     pub fn new(limit: usize) -> Self {
-        Compact { bytes: Vec::new(), limit, string: false, escaped: false, cut: false }
+        Compact { bytes: Vec::new(), limit, compact: false, string: false, escaped: false, cut: false }
     }
 
     /// Reads the next piece.
-    pub fn push(&mut self, mut piece: &[u8]) {
+    pub fn push(&mut self, piece: &[u8]) {
+        if !self.compact {
+            if piece.len() <= self.limit - self.bytes.len() {
+                return self.bytes.extend_from_slice(piece);
+            }
+            self.compact = true;
+            let begun = std::mem::take(&mut self.bytes);
+            self.push_compact(&begun);
+        }
+        self.push_compact(piece);
+    }
+
+    fn push_compact(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() && !self.cut {
             let length = if self.string { self.in_string(piece) } else { self.between(piece) };
             let (taken, rest) = piece.split_at(length);
@@ -63,7 +77,7 @@ impl Compact {
         self.bytes.is_empty()
     }
 
-    /// The text without white space.
+    /// The text.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -213,9 +227,15 @@ mod tests {
         let spaces = " \n\t\r".repeat(1000);
         let text = format!("{spaces}{{{spaces}\"a b\"{spaces}:{spaces}[1,{spaces}\"\\\" \\\\\"{spaces}]{spaces}}}{spaces}");
         assert_eq!(compact(&[&text], 100), (r#"{"a b":[1,"\" \\"]}"#.to_owned(), false));
-        assert_eq!(compact(&[r#"{"a":"#, r#""x"#, r#"  \"#, r#"" y"}"#], 100), (r#"{"a":"x  \" y"}"#.to_owned(), false));
+        assert_eq!(compact(&[r#"{"a":"#, r#""x"#, r#"  \"#, r#"" y"}"#, &spaces], 100), (r#"{"a":"x  \" y"}"#.to_owned(), false));
         assert_eq!(compact(&[r#"{"a" : "bcd"}"#], 8), (r#"{"a":"bc"#.to_owned(), true));
         assert_eq!(compact(&["{}", &spaces], 2), ("{}".to_owned(), false));
+    }
+
+    #[test]
+    fn a_text_that_fits_stays_as_it_is() {
+        assert_eq!(compact(&["{ \"a\"", " : 1 }"], 11), (r#"{ "a" : 1 }"#.to_owned(), false));
+        assert_eq!(compact(&["{ \"a\"", " : 1 }"], 10), (r#"{"a":1}"#.to_owned(), false));
     }
 
     #[test]
@@ -254,7 +274,7 @@ mod tests {
         fn every_cut_can_be_mended(value in arbitrary(), pretty in any::<bool>(), at in 0usize..10_000, pieces in 1usize..9) {
             let value = json!({ "top": value });
             let text = if pretty { serde_json::to_string_pretty(&value).unwrap() } else { value.to_string() };
-            let mut compact = Compact::new(usize::MAX);
+            let mut compact = Compact::new(value.to_string().len());
             text.as_bytes().chunks(pieces).for_each(|piece| compact.push(piece));
             prop_assert_eq!(String::from_utf8(compact.into_bytes()).unwrap(), value.to_string());
             let cut = &text.as_bytes()[..1 + at % (text.len() - 1)];

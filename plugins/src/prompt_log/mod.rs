@@ -4,6 +4,7 @@ mod compact;
 pub mod otel;
 mod record;
 pub mod redact;
+mod write;
 
 pub use compact::{Compact, Mended, mend};
 pub use record::{Answer, Content, Request, content};

@@ -2,30 +2,29 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 use super::compact::mend;
 use super::redact::Redactor;
 use crate::api::Api;
 use crate::{answer, prompt};
 
 /// Prompt and answer, redacted and cut.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub struct Content {
     /// The prompt, message by message; absent if it can't be parsed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     pub prompt: Option<Vec<Message>>,
     /// A part of the prompt was not read.
-    #[serde(skip_serializing_if = "is_false")]
+    #[cfg_attr(test, serde(skip_serializing_if = "std::ops::Not::not"))]
     pub prompt_cut: bool,
     /// Names of the tools in the request.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
     pub tools: Vec<String>,
     /// The answer, choice by choice.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
     pub completion: Vec<Message>,
     /// A part of the answer was not read, or is missing.
-    #[serde(skip_serializing_if = "is_false")]
+    #[cfg_attr(test, serde(skip_serializing_if = "std::ops::Not::not"))]
     pub completion_cut: bool,
 }
 
@@ -50,25 +49,27 @@ pub struct Answer<'b> {
 }
 
 /// A message.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub struct Message {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: Cow<'static, str>,
     /// Its text.
     pub text: String,
     /// The number of images, sounds and files in it.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[cfg_attr(test, serde(skip_serializing_if = "is_zero"))]
     pub attachments: usize,
     /// Its tool calls.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
     pub calls: Vec<Call>,
     /// The finish reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     pub finish: Option<String>,
 }
 
 /// A tool call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub struct Call {
     /// The tool.
     pub name: String,
@@ -76,14 +77,10 @@ pub struct Call {
     pub arguments: String,
 }
 
+#[cfg(test)]
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 /// Redacts and cuts texts.
@@ -159,7 +156,7 @@ const LONG: usize = 16;
 
 /// Without the escapes of a JSON text within the text, so that they can't hide anything.
 fn unescaped(text: &str) -> Cow<'_, str> {
-    if !text.contains("\\u00") && !text.contains("\\/") {
+    if memchr::memchr(b'\\', text.as_bytes()).is_none() || (!text.contains("\\u00") && !text.contains("\\/")) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len());
@@ -246,10 +243,12 @@ fn asked<'e>(api: Api, body: Request<'_>, editor: &'e Editor<'e>) -> (Option<(pr
 
 /// Reads the answer. Returns also whether a part of it is missing.
 fn answered(api: Api, answer: Answer<'_>) -> (Vec<answer::Message>, bool) {
-    let mended = if answer.streamed { None } else { mend(answer.bytes) };
-    match mended {
-        Some(mended) => (answer::text(api, &mended.text, false), true),
-        None => (answer::text(api, answer.bytes, answer.streamed), answer.cut),
+    if let Some(messages) = answer::text(api, answer.bytes, answer.streamed) {
+        return (messages, answer.cut);
+    }
+    match if answer.streamed { None } else { mend(answer.bytes) } {
+        Some(mended) => (answer::text(api, &mended.text, false).unwrap_or_default(), true),
+        None => (Vec::new(), answer.cut),
     }
 }
 

@@ -3,14 +3,17 @@
 mod replay;
 mod search;
 
-use spillway_plugins::api::Api;
+use std::fmt::Write as _;
 use std::sync::Arc;
+
+use spillway_plugins::api::Api;
 
 use crate::downstream::HeadFields;
 use crate::downstream::Session;
 use bytes::Bytes;
+use http::HeaderName;
 use spillway_plugins::answer::cost;
-use spillway_plugins::cache::{CacheOwner, Directive, Entry, Suits, key, may_keep, suits};
+use spillway_plugins::cache::{Asked, CacheOwner, Directive, Entry, Suits, may_keep, may_suit};
 
 use super::answer_copy::AnswerCopy;
 use super::copies::{Cached, Copies, PendingEntry};
@@ -36,7 +39,8 @@ fn owner(facts: &Facts) -> Option<CacheOwner<'_>> {
 }
 
 /// Headers that change the answer.
-const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
+static SEEN: [HeaderName; 3] =
+    [HeaderName::from_static("anthropic-beta"), HeaderName::from_static("anthropic-version"), HeaderName::from_static("openai-beta")];
 
 /// The cache namespace of a request, and whether it is shared; `None` if the request may not be answered from the
 /// cache.
@@ -48,15 +52,17 @@ fn place(session: &Session<'_>, facts: &Facts, model_request: &ModelRequest) -> 
         return None;
     }
     let head = session.req_header();
-    let mut seen = format!("{}?", head.uri.query().unwrap_or(""));
-    for name in SEEN {
+    let mut seen = head.uri.query().unwrap_or("").to_owned();
+    seen.push('?');
+    // Writing to a text can't fail.
+    for name in &SEEN {
         for value in head.headers.get_all(name) {
-            seen += &format!("{name}={:?};", value.as_bytes());
+            let _ = write!(seen, "{name}={:?};", value.as_bytes());
         }
     }
     // An answer that was checked by other rules, or not at all, is not for this caller.
     if let Some(rules) = guardrails::fingerprint(facts) {
-        seen += &format!("guard={rules:x};");
+        let _ = write!(seen, "guard={rules:x};");
     }
     Some((owner.namespace(&seen), owner.is_shared()))
 }
@@ -82,14 +88,18 @@ pub(super) async fn look_up(
     let directive = Directive::of(&session.req_header().headers);
     let Some((namespace, shared)) = place(session, facts, model_request) else { return Ok(None) };
     let (api, model) = (model_request.api, Arc::clone(&model_request.model));
-    let (references, deeper) = (model_request.fields.references.clone(), model_request.fields.refers_deeper);
-    let named = move |body: &[u8]| {
-        let suits = suits(api, body, &references, deeper, shared);
-        let key = key(&namespace, api, &model.name, body).filter(|_| suits != Suits::Not);
-        (namespace, suits, key)
+    let fields = &model_request.fields;
+    if !may_suit(api, body.bytes().len(), &fields.references, fields.refers_deeper, shared) {
+        return Ok(None);
+    }
+    let asked = move |body: &[u8]| {
+        let asked = Asked::read(&namespace, api, &model.name, body);
+        (namespace, asked)
     };
-    let (namespace, suits, key) = on_bytes(&gateway.turns, || facts.owner(), body.bytes(), named).await?;
-    let Some(key) = key else { return Ok(None) };
+    let (namespace, asked) = on_bytes(&gateway.turns, || facts.owner(), body.bytes(), asked).await?;
+    let Some((key, suits)) = asked.map(|asked| (asked.key, asked.offers.suits())).filter(|(_, suits)| *suits != Suits::Not) else {
+        return Ok(None);
+    };
     let awaited = cache.rules.keeping.tool_calls || suits == Suits::Well;
     let record = directive.write.then(|| AnswerCopy::new(cache.rules.max_answer));
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };

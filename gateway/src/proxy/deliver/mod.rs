@@ -39,7 +39,7 @@ use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
-use crate::downstream::{HeadFields as _, ReplyHead, Session};
+use crate::downstream::{HeadFields as _, Session};
 use crate::http1::answer_head::AnswerHead;
 use crate::request::{Facts, Reply};
 
@@ -287,7 +287,8 @@ impl Deliverer<'_, '_, '_> {
         self.ctx.reply.bytes_out += length;
         self.committed = true;
         let body = if held.len() > 1 { held.concat().into() } else { held.into_iter().next().unwrap_or_default() };
-        if self.send(Some(head), body, over).await { Ok(()) } else { Err(Delivery::CallerLeft) }
+        let sent = respond::send(self.session, Some(head), body, over, self.write_timeout()).await;
+        sent.map_err(|_| Delivery::CallerLeft)
     }
 
     fn backend(&self) -> &Arc<str> {
@@ -321,15 +322,16 @@ impl Deliverer<'_, '_, '_> {
 
     async fn write(&mut self, bytes: Bytes) -> bool {
         self.ctx.reply.bytes_out += bytes.len();
-        self.send(None, bytes, false).await
+        respond::send_body(self.session, bytes, false, self.write_timeout()).await.is_ok()
     }
 
-    async fn send(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> bool {
-        respond::send(self.session, head, body, over, self.ctx.facts.runtime.config.server.write_timeout).await.is_ok()
+    fn write_timeout(&self) -> Duration {
+        self.ctx.facts.runtime.config.server.write_timeout
     }
 
     async fn finish(&mut self) -> Delivery {
-        if self.send(None, Bytes::new(), true).await { Delivery::Complete } else { Delivery::CallerLeft }
+        let sent = respond::send_body(self.session, Bytes::new(), true, self.write_timeout()).await;
+        if sent.is_ok() { Delivery::Complete } else { Delivery::CallerLeft }
     }
 
     /// Breaks a transfer off, so that it has no end.

@@ -187,9 +187,12 @@ impl Deliverer<'_, '_, '_> {
                         // The continuation sends again what came together with the error.
                         return Delivery::Broken(ErrorKind::Reset);
                     }
-                    let whole = match self.screen(watch, whole, over).await {
-                        Ok(whole) => whole,
-                        Err(finding) => return self.end_blocked(watch, finding).await,
+                    let whole = match self.screen {
+                        None => whole,
+                        Some(_) => match self.screen(watch, whole, over).await {
+                            Ok(whole) => whole,
+                            Err(finding) => return self.end_blocked(watch, finding).await,
+                        },
                     };
                     self.record(&whole);
                     self.note_sent(&whole, watch);

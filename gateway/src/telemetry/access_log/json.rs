@@ -1,5 +1,6 @@
 //! A request's line as JSON, written by hand: most of its values are written as they are, and every request has a line.
 
+use spillway_plugins::json::write_text;
 use spillway_plugins::tokens::{Metered, Usage};
 
 use super::line::{AttemptLine, RequestLine};
@@ -7,7 +8,7 @@ use super::line::{AttemptLine, RequestLine};
 impl RequestLine<'_> {
     /// The line as a JSON object.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(512);
+        let mut text = Vec::with_capacity(1024);
         write(self, &mut text);
         text
     }
@@ -41,7 +42,8 @@ pub(super) fn write(line: &RequestLine<'_>, to: &mut Vec<u8>) {
         overhead_us,
     } = line;
     let mut members = Members(to);
-    members.text("{\"time\":", time.as_str());
+    // Digits and marks of a time.
+    members.plain("{\"time\":", time.as_str());
     members.text(",\"id\":", id);
     if let Some(trace) = trace_id {
         members.text(",\"trace_id\":", &trace.to_string());
@@ -51,11 +53,11 @@ pub(super) fn write(line: &RequestLine<'_>, to: &mut Vec<u8>) {
     }
     members.text_or_null(",\"consumer\":", *consumer);
     members.text(",\"method\":", method);
-    members.text(",\"api\":", api);
+    members.label(",\"api\":", api);
     members.text_or_null(",\"model\":", *model);
     members.text_or_null(",\"pool\":", *pool);
     members.number(",\"status\":", (*status).into());
-    members.text(",\"end\":", end);
+    members.label(",\"end\":", end);
     members.text_or_null(",\"code\":", *code);
     members.flag(",\"stream\":", *stream);
     members.text_if_given(",\"cache\":", *cache);
@@ -91,15 +93,19 @@ impl Members<'_> {
 
     fn text(&mut self, name: &'static str, value: &str) {
         self.put(name);
-        // RFC 8259, section 7: nothing else must be escaped.
-        if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-            self.put("\"");
-            self.put(value);
-            self.put("\"");
-        } else {
-            // Writing a text to memory can't fail.
-            let _ = serde_json::to_writer(&mut *self.0, value);
-        }
+        write_text(value, self.0);
+    }
+
+    /// A text of the gateway's own: it has nothing that must be escaped.
+    fn label(&mut self, name: &'static str, value: &'static str) {
+        self.plain(name, value);
+    }
+
+    fn plain(&mut self, name: &'static str, value: &str) {
+        self.put(name);
+        self.put("\"");
+        self.put(value);
+        self.put("\"");
     }
 
     fn text_or_null(&mut self, name: &'static str, value: Option<&str>) {
@@ -142,7 +148,7 @@ impl Members<'_> {
         self.text("\"backend\":", backend);
         self.text(",\"deployment\":", deployment);
         self.text_if_given(",\"spilled_from\":", *spilled_from);
-        self.text(",\"outcome\":", outcome);
+        self.label(",\"outcome\":", outcome);
         self.number_or_null(",\"status\":", status.map(u64::from));
         self.number(",\"us\":", *us);
         self.text_if_given(",\"said\":", *said);
@@ -189,7 +195,7 @@ impl Members<'_> {
                 self.number(name, count);
             }
         }
-        self.text(",\"source\":", source.label());
+        self.label(",\"source\":", source.label());
         self.put("}");
     }
 }
@@ -231,13 +237,13 @@ mod tests {
             attempts in 0..4usize,
             millis in 0..4_000_000_000_000i64,
         ) {
-            let [id, consumer, method, api, model, pool, end, code, cache, rescued, backend, deployment, outcome, said, ..] = &texts;
+            let [id, consumer, method, model, pool, code, cache, rescued, backend, deployment, said, ..] = &texts;
             let [with_trace, with_code, with_cache, with_said, with_usage, stale, with_model, stream] = given;
             let attempt = AttemptLine {
                 backend,
                 deployment,
                 spilled_from: with_cache.then_some(code.as_str()),
-                outcome,
+                outcome: "throttled",
                 status: with_said.then_some(503),
                 us: counts[0],
                 said: with_said.then_some(said.as_str()),
@@ -266,11 +272,11 @@ mod tests {
                 span_id: with_trace.then(|| SpanId::new(u64::MAX - 9)),
                 consumer: with_code.then_some(consumer.as_str()),
                 method,
-                api,
+                api: "chat",
                 model: with_model.then_some(model.as_str()),
                 pool: with_model.then_some(pool.as_str()),
                 status: 429,
-                end,
+                end: "ok",
                 code: with_code.then_some(code.as_str()),
                 stream,
                 cache: with_cache.then_some(cache.as_str()),

@@ -18,7 +18,7 @@ pub struct AttemptLine<'a> {
     #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     pub spilled_from: Option<&'a str>,
     /// The outcome: `ok`, `throttled`, `failed`, an error kind …
-    pub outcome: &'a str,
+    pub outcome: &'static str,
     /// The upstream's status, if it answered.
     pub status: Option<u16>,
     /// How long it took, in microseconds.
@@ -50,7 +50,7 @@ pub struct RequestLine<'a> {
     /// The method.
     pub method: &'a str,
     /// The API, or `-`.
-    pub api: &'a str,
+    pub api: &'static str,
     /// The model asked for.
     pub model: Option<&'a str>,
     /// The pool that served it.
@@ -58,7 +58,7 @@ pub struct RequestLine<'a> {
     /// The status that the caller got; 499 if it left before one was sent.
     pub status: u16,
     /// How it ended: `ok`, `refused`, `last_resort`, `cut`, `caller_left`.
-    pub end: &'a str,
+    pub end: &'static str,
     /// The error code, if the gateway answered itself.
     pub code: Option<&'a str>,
     /// Whether the answer was streamed.

@@ -1,5 +1,7 @@
 //! Access to the bytes around a position, with bounds checks.
 
+use std::ops::Range;
+
 /// The byte before `at`.
 pub fn before(bytes: &[u8], at: usize) -> Option<u8> {
     bytes.get(at.checked_sub(1)?).copied()
@@ -29,6 +31,22 @@ pub fn at_is(bytes: &[u8], at: usize, is: impl Fn(u8) -> bool) -> bool {
 /// Whether there is a digit at `at`.
 pub fn digit_at(bytes: &[u8], at: usize) -> bool {
     at_is(bytes, at, |byte| byte.is_ascii_digit())
+}
+
+/// The first digit from `at` on.
+pub fn next_digit(bytes: &[u8], at: usize) -> Option<usize> {
+    const STEP: usize = 32;
+    let rest = bytes.get(at..)?;
+    // No early exit within a step: a simple fold over a fixed width can be vectorised.
+    let none = |step: &&[u8]| !step.iter().fold(false, |hit, byte| hit | byte.is_ascii_digit());
+    let skipped = STEP * rest.chunks_exact(STEP).take_while(none).count();
+    rest.get(skipped..)?.iter().position(u8::is_ascii_digit).map(|found| at + skipped + found)
+}
+
+/// Where digits in a row begin, from `at` on; then where they end.
+pub fn next_number(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let start = next_digit(bytes, at)?;
+    Some(start..run(bytes, start, |byte| byte.is_ascii_digit()))
 }
 
 /// The position after `at` from which the bytes no longer satisfy `is`.

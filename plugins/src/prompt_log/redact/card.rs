@@ -2,24 +2,23 @@
 
 use std::ops::Range;
 
-use super::bytes::{before, blank, digit_at, ends_word, in_uuid, starts_word};
+use super::bytes::{before, blank, digit_at, ends_word, in_uuid, next_number, starts_word};
 
 const LONGEST: usize = 19;
 
 /// Calls `hit` with the range of each card number.
 pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
     let mut at = 0;
-    while at < bytes.len() {
+    while let Some(number) = next_number(bytes, at) {
+        at = number.end;
         // No issuer's numbers begin with another digit.
-        if matches!(bytes[at], b'2'..=b'6')
-            && starts_number(bytes, at)
-            && let Some(end) = card_end(bytes, at)
+        if matches!(bytes[number.start], b'2'..=b'6')
+            && starts_number(bytes, number.start)
+            && let Some(end) = card_end(bytes, number.start)
         {
-            hit(at..end);
+            hit(number.start..end);
             at = end;
-            continue;
         }
-        at += 1;
     }
 }
 

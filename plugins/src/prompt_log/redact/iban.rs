@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
-use super::bytes::{blank, digit_at, ends_word, starts_word};
+use super::bytes::{blank, ends_word, next_number, starts_word};
 
 /// Calls `hit` with the range of each account number.
 pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
     let mut at = 0;
-    while let Some(digit) = bytes.get(at..).and_then(|rest| rest.iter().position(u8::is_ascii_digit)).map(|skip| at + skip) {
-        at = digit + 1;
-        let Some(start) = digit.checked_sub(2) else { continue };
+    while let Some(number) = next_number(bytes, at) {
+        at = number.end;
+        // Two letters, and two digits or more.
+        let Some(start) = number.start.checked_sub(2).filter(|_| number.len() > 1) else { continue };
         if starts_word(bytes, start)
-            && digit_at(bytes, digit + 1)
             && let Some(len) = country_len(bytes[start], bytes[start + 1])
             && let Some(end) = iban_end(bytes, start, len)
         {

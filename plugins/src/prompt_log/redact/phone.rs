@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::bytes::{at_is, before, blank, digit_at, ends_word, in_uuid, run, starts_word};
+use super::bytes::{at_is, before, blank, digit_at, ends_word, in_uuid, next_number, run, starts_word};
 
 const FEWEST: usize = 7;
 const MOST: usize = 15;
@@ -15,20 +15,23 @@ const MOST_NATIONAL: usize = 13;
 /// Calls `hit` with the range of each number.
 pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
     let mut at = 0;
-    while at < bytes.len() {
-        let end = match bytes[at] {
-            b'+' => international(bytes, at),
-            b'(' => bracketed(bytes, at),
-            b'0' if starts_number(bytes, at) => national(bytes, at),
-            b'1'..=b'9' if starts_number(bytes, at) => north_american(bytes, at),
-            _ => None,
-        };
-        match end.filter(|end| !in_uuid(bytes, at, *end)) {
-            Some(end) => {
-                hit(at..end);
+    // A number begins with the first of several digits, or with a sign before them.
+    while let Some(number) = next_number(bytes, at) {
+        let sign = number.start.checked_sub(1).filter(|sign| *sign >= at && matches!(bytes[*sign], b'+' | b'('));
+        at = number.end;
+        for start in sign.into_iter().chain([number.start]) {
+            let end = match bytes[start] {
+                b'+' => international(bytes, start),
+                b'(' => bracketed(bytes, start),
+                b'0' if starts_number(bytes, start) => national(bytes, start),
+                b'1'..=b'9' if starts_number(bytes, start) => north_american(bytes, start),
+                _ => None,
+            };
+            if let Some(end) = end.filter(|end| !in_uuid(bytes, start, *end)) {
+                hit(start..end);
                 at = end;
+                break;
             }
-            None => at += 1,
         }
     }
 }
