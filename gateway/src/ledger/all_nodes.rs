@@ -139,7 +139,9 @@ impl Reading {
                             files.entry((name.ledger.clone(), name.hour)).or_default().push(name);
                         }
                     }
-                    _ => drop(foreign.insert(format!("{folder}/{day}/{text}"))),
+                    _ => {
+                        foreign.insert(format!("{folder}/{day}/{text}"));
+                    }
                 }
             }
             let mut was_replaced = false;

@@ -129,7 +129,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]
     pub fn start_shipping(&mut self, ship: &ShipRules, node: NodeIdentity, redis: Option<&Redis>, clock: Clock) -> Result<(), LedgerError> {
-        let place = ship::place::open(&ship.to, redis).map_err(|error| LedgerError::Ship(error.to_string()))?;
+        let place = ship::open_place(&ship.to, redis).map_err(|error| LedgerError::Ship(error.to_string()))?;
         let rounds = Rounds::new(self.rules.folder.clone(), node.name, node.host, ship.clone(), place);
         self.shipper = Some(Shipper::start(rounds, ship.every, clock, self.metrics.ship.clone()).map_err(LedgerError::Thread)?);
         Ok(())

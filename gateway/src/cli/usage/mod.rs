@@ -1,6 +1,7 @@
 //! `spillway usage`: reports from the ledger, or from what all nodes have shipped. It works whether or not a gateway uses the
 //! ledger.
 
+mod failure;
 mod source;
 mod tables;
 
@@ -19,10 +20,11 @@ use crate::ledger::export::{Format, export};
 use crate::ledger::focus::{self, Accounts, FocusFormat};
 use crate::ledger::reconcile::{ReconcileError, reconcile};
 use crate::ledger::request::body;
-use crate::ledger::ship::place;
+use crate::ledger::ship::open_place;
 use crate::ledger::ship::rounds::Rounds;
 use crate::ledger::usage::{UsageQuery, parse_time};
 use crate::ledger::{LedgerError, LedgerRules};
+use failure::Failure;
 use source::SourceArguments;
 use tables::{print_comparison, print_rows, print_sources};
 
@@ -33,7 +35,7 @@ pub(super) struct UsageArguments {
     #[command(subcommand)]
     command: Option<UsageCommand>,
     #[command(flatten)]
-    report: Option<Report>,
+    report: Report,
 }
 
 #[derive(Debug, Args)]
@@ -138,8 +140,7 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
         UsageArguments { command: Some(UsageCommand::Ship { config }), .. } => {
             with_ledger(&config, |config, ledger| ship(config, ledger, now))
         }
-        UsageArguments { report: Some(report), .. } => make_report(&report, now),
-        UsageArguments { .. } => Err(Failure("give a config file with -c".to_owned())),
+        UsageArguments { command: None, report } => make_report(&report, now),
     };
     match reported {
         Ok(()) => ExitCode::SUCCESS,
@@ -150,15 +151,6 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
             eprintln!("spillway: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Why a report can't be made, as text; empty if it was printed already.
-struct Failure(String);
-
-impl<E: ToString> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Failure(error.to_string())
     }
 }
 
@@ -248,7 +240,7 @@ fn ship(config: &Config, ledger: &LedgerRules, now: i64) -> Result<(), Failure> 
     };
     let node = crate::server::node_identity(config)?;
     let name = node.name.clone();
-    let place = place::open(&ship.to, config.redis.as_ref())?;
+    let place = open_place(&ship.to, config.redis.as_ref())?;
     let round = Rounds::new(ledger.folder.clone(), node.name, node.host, ship.clone(), place).round(now)?;
     writeln!(stdout(), "node {name}: {} files shipped", round.files)?;
     if round.conflicts > 0 {

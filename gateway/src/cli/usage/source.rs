@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::cli::config_file::CONFIG;
 use crate::cli::load::load;
 use crate::config::{Config, ShipTo};
 use crate::ledger::all_nodes::{self, Sources};
 use crate::ledger::report_database::ReportDatabase;
-use crate::ledger::ship::place;
+use crate::ledger::ship::open_place;
 
 /// Which sums.
 #[derive(Debug, Args)]
@@ -72,7 +72,7 @@ impl Source {
             Place::Ledger(folder) => Ok((ReportDatabase::of_node(folder)?, None)),
             Place::Shipped(to) => {
                 let redis = self.config.as_ref().and_then(|config| config.redis.as_ref());
-                let all = all_nodes::read(&mut *place::open(to, redis)?, since, until, now)?;
+                let all = all_nodes::read(&mut *open_place(to, redis)?, since, until, now)?;
                 Ok((all.database, Some(all.sources)))
             }
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::Connection;
 use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::super::error::LedgerError;
 use super::super::rollup::{COLUMNS, HOUR, of_attempts, rolled};
@@ -38,11 +38,12 @@ impl ChangedHours {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// How often an hour had changed, and its sums then, in order.
-    pub(super) fn hour(&self, hour: i64) -> Result<(i64, Vec<SumsRow>), LedgerError> {
+    /// How often an hour had changed, and its sums then, in order; `None` if it is too old meanwhile.
+    pub(super) fn hour(&self, hour: i64) -> Result<Option<(i64, Vec<SumsRow>)>, LedgerError> {
         // Both as of one moment.
         let transaction = self.connection.unchecked_transaction()?;
-        let revision = transaction.query_row("SELECT revision FROM changes WHERE hour = ?1", [hour], |row| row.get(0))?;
+        let revision = transaction.query_row("SELECT revision FROM changes WHERE hour = ?1", [hour], |row| row.get(0)).optional()?;
+        let Some(revision) = revision else { return Ok(None) };
         let (sql, from, to) = if hour < rolled(&transaction)? {
             (
                 format!("SELECT {COLUMNS} FROM hours WHERE hour >= ?1 AND hour < ?2 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"),
@@ -57,7 +58,7 @@ impl ChangedHours {
         let mut statement = transaction.prepare(&sql)?;
         let rows =
             statement.query_map([from, to], |row| (0..width).map(|column| row.get::<_, Sql>(column)).collect::<Result<SumsRow, _>>())?;
-        Ok((revision, rows.collect::<Result<_, _>>()?))
+        Ok(Some((revision, rows.collect::<Result<_, _>>()?)))
     }
 
     /// The first hour that is not summed up yet: attempts of earlier ones are complete, except for late ones.

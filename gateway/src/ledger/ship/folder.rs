@@ -8,9 +8,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::name::first_hour_of;
-use super::place::{Place, PlaceError, Survey};
+use super::place::{MakeFile, Place, PlaceError, Survey};
 
 /// The beginning of names of files that are being written.
 const UNFINISHED: &str = ".unfinished-";
@@ -31,34 +32,6 @@ impl Folder {
         Folder { path }
     }
 
-    /// Writes a file whose name is only known at its end; `write` returns it. `None`: there is nothing to write.
-    ///
-    /// # Errors
-    /// [`PlaceError`], or what `write` returns.
-    pub(super) fn write_with<E: From<PlaceError>>(
-        &self,
-        folder: &str,
-        day: &str,
-        write: impl FnOnce(&mut File) -> Result<Option<String>, E>,
-    ) -> Result<(), E> {
-        let into = self.made(Path::new(folder), Some(day))?;
-        let unfinished = into.join(format!("{UNFINISHED}{}-{:016x}", std::process::id(), fastrand::u64(..)));
-        let open = || OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished);
-        let mut file = open().map_err(|source| at(&unfinished, source))?;
-        let written = write(&mut file).and_then(|name| {
-            let Some(name) = name else { return Ok(false) };
-            file.sync_all().map_err(|source| at(&unfinished, source))?;
-            let path = into.join(name);
-            fs::rename(&unfinished, &path).map_err(|source| at(&path, source))?;
-            synced(&into).map_err(|source| at(&into, source))?;
-            Ok(true)
-        });
-        if !matches!(written, Ok(true)) {
-            let _ = fs::remove_file(&unfinished);
-        }
-        written.map(drop)
-    }
-
     /// A folder below this one, which is made if it is missing. This one is not: if it is missing, nothing is mounted there.
     fn made(&self, folder: &Path, day: Option<&str>) -> Result<PathBuf, PlaceError> {
         fs::metadata(&self.path).map_err(|source| at(&self.path, source))?;
@@ -66,21 +39,6 @@ impl Folder {
         path.extend(day);
         DirBuilder::new().recursive(true).mode(0o750).create(&path).map_err(|source| at(&path, source))?;
         Ok(path)
-    }
-
-    /// Removes files that a process left unfinished, by the time at which they were last written.
-    ///
-    /// # Errors
-    /// [`PlaceError`]
-    pub(super) fn remove_unfinished(&self, folder: &str, day: &str, before: std::time::SystemTime) -> Result<(), PlaceError> {
-        let path = self.path.join(folder).join(day);
-        for (name, path) in entries(&path)? {
-            let modified = || fs::metadata(&path).and_then(|metadata| metadata.modified());
-            if name.starts_with(UNFINISHED) && modified().is_ok_and(|modified| modified < before) {
-                let _ = fs::remove_file(&path);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -128,10 +86,7 @@ impl Place for Folder {
     }
 
     fn write(&mut self, folder: &str, day: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
-        self.write_with(folder, day, |file| {
-            file.write_all(bytes).map_err(|source| at(&self.path.join(folder).join(day).join(name), source))?;
-            Ok(Some(name.to_owned()))
-        })
+        self.write_made(folder, day, &mut |file| file.write_all(bytes).map(|()| Some(name.to_owned())))
     }
 
     fn remove(&mut self, folder: &str, day: &str, name: &str) -> Result<(), PlaceError> {
@@ -165,8 +120,32 @@ impl Place for Folder {
         })
     }
 
-    fn as_folder(&self) -> Option<&Folder> {
-        Some(self)
+    fn write_made(&mut self, folder: &str, day: &str, make: &mut MakeFile<'_>) -> Result<(), PlaceError> {
+        let into = self.made(Path::new(folder), Some(day))?;
+        let unfinished = into.join(format!("{UNFINISHED}{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        let mut written = || -> io::Result<bool> {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished)?;
+            let Some(name) = make(&mut file)? else { return Ok(false) };
+            file.sync_all()?;
+            fs::rename(&unfinished, into.join(name))?;
+            synced(&into)?;
+            Ok(true)
+        };
+        let written = written();
+        if !matches!(written, Ok(true)) {
+            let _ = fs::remove_file(&unfinished);
+        }
+        written.map(drop).map_err(|source| at(&into, source))
+    }
+
+    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError> {
+        for (name, path) in entries(&self.path.join(folder).join(day))? {
+            let modified = || fs::metadata(&path).and_then(|metadata| metadata.modified());
+            if name.starts_with(UNFINISHED) && modified().is_ok_and(|modified| modified < before) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,13 +1,12 @@
 //! Redis as the place that all nodes share. A hash for each node and day has the files by their names; another one has the
 //! states; a set has the nodes and days that there are.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redis::{Commands as _, Connection, ErrorKind, RedisError, RedisResult};
 
-use super::folder::Folder;
 use super::name::first_hour_of;
-use super::place::{Place, PlaceError, Survey};
+use super::place::{MakeFile, Place, PlaceError, Survey};
 use crate::config;
 
 /// Longest wait for Redis.
@@ -122,8 +121,13 @@ impl Place for InRedis {
         self.run(|redis| redis.hset(&states, format!("{folder}:{name}"), bytes))
     }
 
-    fn as_folder(&self) -> Option<&Folder> {
-        None
+    fn write_made(&mut self, _: &str, _: &str, _: &mut MakeFile<'_>) -> Result<(), PlaceError> {
+        Err(PlaceError::NoFolder)
+    }
+
+    fn remove_unfinished(&mut self, _: &str, _: &str, _: SystemTime) -> Result<(), PlaceError> {
+        // A command is executed as a whole.
+        Ok(())
     }
 }
 

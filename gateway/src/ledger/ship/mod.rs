@@ -19,11 +19,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
+use folder::Folder;
 pub(super) use hour_file::{BadFile, SumsRow, columns};
-pub use place::PlaceError;
+use in_redis::InRedis;
+use place::{Place, PlaceError};
 pub(super) use state::NodeState;
 
 use crate::clock::Clock;
+use crate::config::{Redis, ShipTo};
 use crate::telemetry::metrics::ShipMetrics;
 use name::FileName;
 use rounds::Rounds;
@@ -34,6 +37,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const SHARE: u32 = 20;
 /// Longest pause because of a round that took long.
 const LONGEST_REST: Duration = Duration::from_secs(900);
+
+/// Opens a place; doesn't connect yet.
+///
+/// # Errors
+/// [`PlaceError`]
+pub fn open_place(to: &ShipTo, redis: Option<&Redis>) -> Result<Box<dyn Place>, PlaceError> {
+    match to {
+        ShipTo::Folder(path) => Ok(Box::new(Folder::new(path.clone()))),
+        ShipTo::Redis => Ok(Box::new(InRedis::new(redis.ok_or(PlaceError::NoRedis)?)?)),
+    }
+}
 
 /// The sums in a file with this name.
 ///

@@ -1,10 +1,8 @@
 //! The place that all nodes share: it has files, by node and day, and the state of each node.
 
+use std::fs::File;
 use std::io;
-
-pub use super::folder::Folder;
-use super::in_redis::InRedis;
-use crate::config::{Redis, ShipTo};
+use std::time::SystemTime;
 
 /// A place can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +18,9 @@ pub enum PlaceError {
     /// Redis can't be used. Its message is left out: it may have the password.
     #[error("Redis: {0}")]
     Redis(String),
+    /// Redis holds no long files.
+    #[error("single attempts are shipped to a folder, not to Redis")]
+    NoFolder,
     /// There is no `[redis]` in the config.
     #[error("there is no [redis] section in the config, which says where Redis is")]
     NoRedis,
@@ -35,6 +36,9 @@ pub struct Survey {
     /// Paths of what is neither.
     pub foreign: Vec<String>,
 }
+
+/// Writes what a file has, and returns its name; `None` if there is nothing to write.
+pub type MakeFile<'m> = dyn FnMut(&mut File) -> io::Result<Option<String>> + 'm;
 
 /// A place. Files are known by their folder (the node's), their day and their name.
 pub trait Place: Send {
@@ -80,17 +84,15 @@ pub trait Place: Send {
     /// [`PlaceError`]
     fn write_state(&mut self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError>;
 
-    /// The place as a folder, if it is one.
-    fn as_folder(&self) -> Option<&Folder>;
-}
+    /// Writes a file whose name is only known at its end, as [`Place::write`].
+    ///
+    /// # Errors
+    /// [`PlaceError`], also if the place has no room for long files.
+    fn write_made(&mut self, folder: &str, day: &str, make: &mut MakeFile<'_>) -> Result<(), PlaceError>;
 
-/// Opens a place; doesn't connect yet.
-///
-/// # Errors
-/// [`PlaceError`]
-pub fn open(to: &ShipTo, redis: Option<&Redis>) -> Result<Box<dyn Place>, PlaceError> {
-    match to {
-        ShipTo::Folder(path) => Ok(Box::new(Folder::new(path.clone()))),
-        ShipTo::Redis => Ok(Box::new(InRedis::new(redis.ok_or(PlaceError::NoRedis)?)?)),
-    }
+    /// Removes what a process has left unfinished before this time.
+    ///
+    /// # Errors
+    /// [`PlaceError`]
+    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError>;
 }

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use super::super::error::LedgerError;
-use super::super::export::{ExportError, Format, export};
+use super::super::export::{Format, export};
 use super::super::rollup::HOUR;
 use super::changed_hours::ChangedHours;
 use super::hour_file::{encode, first_bytes};
@@ -30,9 +30,6 @@ pub enum ShipError {
     /// The ledger can't be read.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
-    /// Attempts can't be written.
-    #[error("{0}")]
-    Export(#[from] ExportError),
     /// A file can't be made.
     #[error("can't make a file: {0}")]
     File(#[from] std::io::Error),
@@ -157,7 +154,7 @@ impl Rounds {
         // Listed before the ledger is read: whoever wrote these files with this ledger had read no later revision.
         let mut others = self.files(&folder, &day, id)?;
         others.retain(|file| (file.hour, file.contents) == (hour, Contents::Sums));
-        let (revision, rows) = ledger.hour(hour)?;
+        let Some((revision, rows)) = ledger.hour(hour)? else { return Ok(()) };
         let (name, bytes) = encode(id, hour, revision, &rows)?;
         let is_foreign = |file: &FileName| file.version > revision || (file.version == revision && file.checksum != name.checksum);
         if others.iter().any(is_foreign) {
@@ -184,17 +181,18 @@ impl Rounds {
         let (path, day) = (id.folder(), day_of(hour));
         let mut others = self.files(&path, &day, id)?;
         others.retain(|file| (file.hour, file.contents) == (hour, Contents::Attempts));
-        let Some(folder) = self.place.as_folder() else { return Ok(()) };
         let mut count = 0;
         if others.iter().all(|file| file.version < revision) {
-            folder.write_with(&path, &day, |file| {
+            let ledger = &self.folder;
+            self.place.write_made(&path, &day, &mut |file| {
                 let mut digested = Digested { to: BufWriter::new(file), digest: ring::digest::Context::new(&ring::digest::SHA256) };
-                count = export(&self.folder, hour * HOUR, (hour + 1) * HOUR, Format::Parquet, &mut digested)?;
+                let exported = export(ledger, hour * HOUR, (hour + 1) * HOUR, Format::Parquet, &mut digested);
+                count = exported.map_err(std::io::Error::other)?;
                 digested.flush()?;
                 let checksum = first_bytes(digested.digest.finish().as_ref());
                 let name = FileName { ledger: id.clone(), hour, version: revision, checksum, contents: Contents::Attempts };
                 // Single attempts are kept for a shorter time than sums: an earlier file may have them still.
-                Ok::<_, ShipError>((count > 0).then(|| name.to_string()))
+                Ok((count > 0).then(|| name.to_string()))
             })?;
         }
         if count > 0 {
@@ -223,8 +221,8 @@ impl Rounds {
         for (folder, day) in self.place.survey(Some(&id.folder()))?.days {
             if first_hour_of(&day).is_some_and(|first| first + 24 <= oldest) {
                 self.place.remove_day(&folder, &day)?;
-            } else if let Some(place) = self.place.as_folder() {
-                place.remove_unfinished(&folder, &day, before)?;
+            } else {
+                self.place.remove_unfinished(&folder, &day, before)?;
             }
         }
         self.swept = Some(today);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use proptest::prelude::*;
 use spillway_plugins::prices::Money;
@@ -11,20 +12,20 @@ use spillway_plugins::prices::Money;
 use super::super::all_nodes::{self, AllNodes};
 use super::super::rollup::HOUR;
 use super::super::row::Row;
-use super::super::ship::place::{Place, PlaceError, Survey};
+use super::super::ship::place::{MakeFile, Place, PlaceError, Survey};
 use super::super::ship::rounds::{Round, Rounds, ShipError};
 use super::super::usage::{UsageQuery, UsageRow};
 use super::super::writer::Writer;
 use super::{NOON, known, report, row, writer};
 use crate::config::{ShipRules, ShipTo};
 use crate::ledger::Cost;
-use crate::ledger::ship::place;
+use crate::ledger::ship::open_place;
 
 const DAY: i64 = 24 * HOUR;
 const BY: &str = "consumer,hour,deployment";
 
 fn folder(place: &Path) -> Box<dyn Place> {
-    place::open(&ShipTo::Folder(place.to_owned()), None).unwrap()
+    open_place(&ShipTo::Folder(place.to_owned()), None).unwrap()
 }
 
 /// A node with a ledger and a place to ship it to.
@@ -156,8 +157,12 @@ impl Place for Unreliable {
         self.spend()?;
         self.place.write_state(folder, name, bytes)
     }
-    fn as_folder(&self) -> Option<&super::super::ship::place::Folder> {
-        self.place.as_folder()
+    fn write_made(&mut self, folder: &str, day: &str, make: &mut MakeFile<'_>) -> Result<(), PlaceError> {
+        self.spend()?;
+        self.place.write_made(folder, day, make)
+    }
+    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError> {
+        self.place.remove_unfinished(folder, day, before)
     }
 }
 
