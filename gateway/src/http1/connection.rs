@@ -51,6 +51,8 @@ pub struct Connection {
     answer: Answer,
     /// Whether a byte of the answer came.
     begun: bool,
+    /// Whether short pieces of the body that were read together are handed on as one.
+    joins: bool,
     /// Why nothing more can be read, if that is not reported yet.
     failed: Option<BadAnswer>,
     /// Bytes that were read and not yet taken.
@@ -69,6 +71,7 @@ impl Connection {
             sent: false,
             answer: Answer::new(false),
             begun: false,
+            joins: false,
             failed: None,
             buffer: BytesMut::new(),
             room: ROOM.0,
@@ -78,7 +81,8 @@ impl Connection {
     /// Begins an exchange with this request, whose head is the first piece; `to_head` if it is a `HEAD`.
     pub fn begin(&mut self, request: impl IntoIterator<Item = Bytes>, to_head: bool) {
         (self.unsent, self.unflushed, self.sent) = (Unsent::new(request), true, false);
-        (self.answer, self.begun, self.failed) = (Answer::new(to_head), false, None);
+        (self.answer, self.begun) = (Answer::new(to_head), false);
+        (self.joins, self.failed) = (false, None);
     }
 
     /// Sends the request, as much as possible in one write. It is also ready if the answer has come or the connection takes
@@ -113,7 +117,7 @@ impl Connection {
         }
         loop {
             match self.answer.read_body(&mut self.buffer)? {
-                Piece::Data(bytes) => return Poll::Ready(Ok(Some(self.with_next(bytes)))),
+                Piece::Data(bytes) => return Poll::Ready(Ok(Some(if self.joins { self.with_next(bytes) } else { bytes }))),
                 Piece::End => return Poll::Ready(Ok(None)),
                 Piece::More => {}
             }
@@ -133,8 +137,12 @@ impl Connection {
         }
     }
 
-    /// A short piece, together with those that were read with it: what comes in one read, such as several events of a
-    /// stream, is handed on as one.
+    /// From here on, short pieces that come in one read, such as several events of a stream, are handed on as one.
+    pub fn join_short_pieces(&mut self) {
+        self.joins = true;
+    }
+
+    /// A short piece, together with those that were read with it.
     fn with_next(&mut self, piece: Bytes) -> Bytes {
         let mut joined = BytesMut::new();
         while !self.buffer.is_empty() && joined.len().max(piece.len()) < JOINED {

@@ -179,6 +179,11 @@ impl Exchange {
         }
     }
 
+    /// From here on, short pieces of the body that come together are one.
+    pub(super) fn join_short_pieces(&mut self) {
+        self.connection.join_short_pieces();
+    }
+
     /// Whether the last bytes that were read had to be waited for.
     pub(super) fn has_waited(&self) -> bool {
         self.waited

@@ -202,3 +202,34 @@ async fn reads_grow_with_a_long_answer() {
     assert_eq!(body(&mut connection).await.unwrap(), long);
     assert_eq!(connection.room, ROOM.1);
 }
+
+/// The pieces of a chunked body that comes in one read, and whether it ended well.
+async fn pieces(chunks: &str, joins: bool) -> (Vec<usize>, bool) {
+    let (mut connection, mut theirs, _) = connection(1 << 16);
+    connection.begin(request(), false);
+    send(&mut connection).await.unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
+    theirs.write_all(answer.as_bytes()).await.unwrap();
+    head(&mut connection).await.unwrap();
+    if joins {
+        connection.join_short_pieces();
+    }
+    let mut pieces = Vec::new();
+    loop {
+        match poll_fn(|cx| connection.poll_body(cx)).await {
+            Ok(Some(bytes)) => pieces.push(bytes.len()),
+            Ok(None) => return (pieces, true),
+            Err(_) => return (pieces, false),
+        }
+    }
+}
+
+#[tokio::test]
+async fn short_pieces_that_come_together_are_joined_if_that_is_wanted() {
+    let short = "3\r\nabc\r\n4\r\ndefg\r\n";
+    let long = format!("1388\r\n{}\r\n", "x".repeat(5000));
+    assert_eq!(pieces(&format!("{short}0\r\n\r\n"), false).await, (vec![3, 4], true));
+    assert_eq!(pieces(&format!("{short}0\r\n\r\n"), true).await, (vec![7], true));
+    assert_eq!(pieces(&format!("{long}{short}0\r\n\r\n"), true).await, (vec![5000, 7], true), "a long one stays as it is");
+    assert_eq!(pieces(&format!("{short}nothing"), true).await, (vec![7], false), "what is right comes before what is wrong");
+}

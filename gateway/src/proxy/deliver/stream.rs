@@ -168,6 +168,10 @@ impl Deliverer<'_, '_, '_> {
     /// After the commit point: passes on whole events as they come.
     async fn pass_on(&mut self, watch: &mut StreamWatch) -> Delivery {
         let idle = self.attempt.model_request.pool.config.timeouts.idle;
+        if self.screen.is_none() {
+            // The guard lets pass what came before the event that it stops: it reads each piece by itself.
+            self.exchange.join_short_pieces();
+        }
         let mut last_heard = self.now();
         let mut last_sent = last_heard;
         loop {

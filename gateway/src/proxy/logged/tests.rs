@@ -80,7 +80,7 @@ fn an_answer_is_copied_in_its_form() {
         let part = copies.logged.unwrap().answer.and_then(Copied::part)?;
         Some((String::from_utf8(part.bytes.to_vec()).unwrap(), part.cut))
     };
-    assert_eq!(of(false, &["{ \"a\" :", " \"b c\" }"]), Some(("{\"a\":\"b c\"}".to_owned(), false)));
+    assert_eq!(of(false, &["{ \"a\" :", " \"b c\" }"]), Some(("{ \"a\" : \"b c\" }".to_owned(), false)));
     assert_eq!(of(true, &["data: 1\n\n", "data:  2\n\n"]), Some(("data: 1\n\ndata:  2\n\n".to_owned(), false)));
     assert_eq!(of(true, &[]), None);
     let mut only_facts = copies(Level::Metadata);
