@@ -291,12 +291,14 @@ async fn the_key_is_in_its_answer_and_nowhere_else() {
     for name in ["keys", "audit.log"] {
         shown.push(std::fs::read_to_string(folder.path().join(name)).unwrap());
     }
-    let output = std::process::Command::new("redis-cli")
-        .args(["-p", &server.port.to_string(), "-a", "CANARY-redis", "--no-auth-warning", "HGETALL", "spillway:{issued-keys:-}:parts"])
-        .output()
-        .unwrap();
-    let stored = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(stored.contains(&id), "{stored}");
+    let stored = || {
+        let mut command = std::process::Command::new("redis-cli");
+        command.args(["-p", &server.port.to_string(), "-a", "CANARY-redis", "--no-auth-warning"]);
+        let output = command.args(["HGETALL", "spillway:{issued-keys:-}:parts"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    eventually("Redis has it", async || stored().contains(&format!("{id}!revoked"))).await;
+    let stored = stored();
     shown.push(stored);
     for key in [&first, &second] {
         for text in &shown {
