@@ -12,6 +12,7 @@ pub mod request;
 pub mod row;
 pub mod usage;
 
+mod by_share;
 mod database;
 mod error;
 mod insert;
@@ -29,7 +30,9 @@ use std::time::Duration;
 
 use tracing::error;
 
+use crate::config::PriceByShare;
 pub use crate::config::{Durability, LedgerRules};
+use by_share::PricesByShare;
 use database::Database;
 pub use error::LedgerError;
 pub use refusals::Refusals;
@@ -74,6 +77,7 @@ pub struct Ledger {
     for_consumers: Arc<FairSlots<Arc<str>>>,
     metrics: LedgerMetrics,
     refusals: Option<Refusals>,
+    prices_by_share: PricesByShare,
 }
 
 impl Ledger {
@@ -99,11 +103,12 @@ impl Ledger {
         let (rows, outlet) = inbox(QUEUE, metrics.waiting.clone());
         let healthy = Arc::new(AtomicBool::new(database.is_some()));
         metrics.up.set(i64::from(database.is_some()));
-        let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock);
+        let prices_by_share = PricesByShare::default();
+        let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock, prices_by_share.clone());
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&outlet)).map_err(LedgerError::Thread)?;
         let (for_operators, for_consumers) = (FairSlots::new(REPORTS, REPORTS), FairSlots::new(REPORTS, 1));
         let refusals = rules.refusals.then(|| Refusals::start(&rules, &metrics)).transpose()?;
-        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics, refusals })
+        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics, refusals, prices_by_share })
     }
 
     /// Whether requests may be served: the ledger can be written, or is not required.
@@ -130,6 +135,16 @@ impl Ledger {
             self.mark_unhealthy("the ledger can't keep up: rows are lost");
         }
         taken
+    }
+
+    /// Prices per hour that are divided by shares, from this hour on.
+    pub fn divide_by_share(&self, prices: &[PriceByShare]) {
+        self.prices_by_share.set(prices);
+    }
+
+    /// Another process keeps the prices that are divided by shares from now on.
+    pub fn leave_prices(&self) {
+        self.prices_by_share.leave();
     }
 
     /// Where requests and attempts without cost are recorded, if they are.

@@ -61,6 +61,7 @@ pub(super) fn maintain(connection: &mut Connection, rules: &LedgerRules, now: i6
     let before = |age: std::time::Duration| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let oldest = first_id(before(rules.retention).min(rolled * HOUR));
     transaction.execute("DELETE FROM hours WHERE hour < ?1", [before(rules.hours).div_euclid(HOUR)])?;
+    transaction.execute("DELETE FROM prices_by_share WHERE hour < ?1", [before(rules.hours).div_euclid(HOUR)])?;
     let forgotten =
         transaction.execute("DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE id < ?1 LIMIT ?2)", [oldest, FORGET])?;
     transaction.commit()?;

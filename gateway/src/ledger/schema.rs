@@ -204,6 +204,7 @@ pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, 
         let tables = format!("{KINDS} {ENTRIES} {HOURS} {META}");
         transaction.execute_batch(&format!("{before} {tables} {after} {VIEW} PRAGMA user_version = {VERSION};"))?;
     }
+    transaction.execute_batch(super::by_share::TABLE)?;
     transaction.commit()?;
     Ok(connection)
 }

@@ -28,7 +28,7 @@ pub use metering::{
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use service_tier::RawServiceTier;
-pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
+pub use steering::{RawPatience, RawPrefer, RawPtu, RawPtuCost, RawShare, RawSpill};
 
 /// Which backend has each stored object, and which consumer made it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
