@@ -339,7 +339,7 @@ impl Twin {
     /// probe, and not by a burst.
     pub fn restore(&mut self, saved: &Saved, now: Tick) {
         let unsure = if saved.level.is_some() { UNSURE.0 } else { UNSURE.1 };
-        self.doubt = unsure * self.holds();
+        self.doubt = if saved.level.is_some() { 0.0 } else { unsure * self.holds() };
         self.filter.drain = bounded(saved.drain, DRAIN.0, DRAIN.1);
         self.filter.held = bounded(saved.held, 0.0, 1.5);
         self.takes = self.drain();
