@@ -352,8 +352,9 @@ fn doubt_grows_while_nothing_shows_the_level_and_ends_when_the_bucket_must_be_em
     refused.refused(after(300.0), Duration::from_secs(1));
     assert_eq!(refused.doubt(), 0.0, "a refusal says where the level is");
     // Nothing more is sent: it is empty by its estimate, and a little later by any drain that is likely.
-    twin.fits(after(306.0), 0.0, false);
-    assert!(twin.fill(after(306.0)) < 0.01 && twin.doubt() > 0.1, "{} {}", twin.fill(after(306.0)), twin.doubt());
-    twin.fits(after(330.0), 0.0, false);
+    let empty = 300.0 + twin.fill(after(300.0)) * twin.holds() / twin.drain() + 0.2;
+    twin.fits(after(empty), 0.0, false);
+    assert!(twin.fill(after(empty)) < 0.01 && twin.doubt() > 0.1, "{} {}", twin.fill(after(empty)), twin.doubt());
+    twin.fits(after(empty + 30.0), 0.0, false);
     assert_eq!(twin.doubt(), 0.0);
 }
