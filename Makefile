@@ -27,7 +27,7 @@ BARE_COMMANDS ?= make demo; make test
 # Packages and lists are the same for the same commit.
 assets sbom deb package-test quickstart-test image image-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit adversary rehearse-corpus clients page reports reconcile-million monitoring units-test lint house docs bench profile steering steering-live semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit adversary rehearse-corpus clients page reports reconcile-million monitoring units-test lint house docs bench profile steering simulate-month steering-live semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test quickstart-test picture containers image image-test bare-test deny fuzz clean
 
 help: ## Say what there is
@@ -88,7 +88,11 @@ profile: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## What a request cos
 
 steering: $(TOOLS)/build-packages ## Simulate ways to steer a PTU; writes the tables of docs/steering.md
 	cargo build --locked --release -p steering
-	./target/release/steering 8 docs/steering.md
+	./target/release/steering 8 0 docs/steering.md
+
+simulate-month: $(TOOLS)/build-packages ## Simulate 30 days of a million requests each, and say how long it takes and how much memory
+	cargo build --locked --release -p spillway
+	load-tests/simulate/run target/release/spillway
 
 steering-live: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Two gateways and a real Redis keep the PTU of the mock full, in five minutes of real time
 	cargo test --locked -p spillway --test it -- --ignored --nocapture steering_live::

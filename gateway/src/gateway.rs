@@ -123,6 +123,9 @@ impl Gateway {
         // The other connections are for requests.
         let sockets = (runtime.config.server.max_connections / 2).max(1);
         let tokenizers = Arc::new(Tokenizers::new(clock.clone()));
+        if let Some(ledger) = &ledger {
+            ledger.divide_by_share(&runtime.config.prices_by_share);
+        }
         Ok(Gateway(Arc::new(Shared {
             runtime: ArcSwap::from_pointee(runtime),
             metrics,
@@ -176,6 +179,9 @@ impl Gateway {
     pub fn switch(&self, runtime: Runtime) {
         self.buffered.set_limit(runtime.config.server.max_buffered);
         self.keys.follow(&runtime.config);
+        if let Some(ledger) = &self.ledger {
+            ledger.divide_by_share(&runtime.config.prices_by_share);
+        }
         self.runtime.store(Arc::new(runtime));
     }
 

@@ -17,6 +17,7 @@ use super::ptu::load::{Capacity, Used, Usual};
 use super::ptu::shares::Caller;
 use super::ptu::steer::{Decision, Rules, Why};
 use super::ptu::twin::UNTOLD_WAIT;
+use super::ptu::under_way::Load;
 use account::{Booked, LEAST, State};
 pub use demand::{Demand, Elsewhere, PtuConfig};
 pub use told::{Decided, Full, Learned, Tally, View};
@@ -122,12 +123,15 @@ impl Provisioned {
         let Some(state) = state.as_mut() else { return };
         let Some(capacity) = state.capacity else { return };
         let seconds = |tokens: f64| if tokens.is_finite() { (tokens / capacity.per_second).max(0.0) } else { 0.0 };
-        let booked = seconds(done.booked);
-        state.twin.peer_admitted(now, booked);
+        let [sent, ended] = [(done.booked, done.expected), (done.ended, done.ended_expected)].map(|(booked, expected)| {
+            // A node with an earlier version doesn't tell what it expects.
+            Load { booked: seconds(booked), expected: seconds(if expected > 0.0 { expected } else { booked }) }
+        });
+        state.twin.peer_admitted(now, sent);
         if done.accepted > 0 && done.refused == 0 {
-            state.twin.peer_accepted(now, booked);
+            state.twin.peer_accepted(now, sent.booked);
         }
-        state.twin.peer_settled(now, seconds(done.ended), Some(seconds(done.used)));
+        state.twin.peer_settled(now, ended, Some(seconds(done.used)));
         if done.refused > 0 && full.ago < Full::TOLD_BY {
             state.twin.peer_refused(now, full.left, full.ago, done.drain);
         }
@@ -172,8 +176,8 @@ impl Provisioned {
 #[derive(Debug)]
 pub struct Booking {
     of: Arc<Provisioned>,
-    /// The input tokens that are booked; `None` if no rate was known.
-    booked: Option<f64>,
+    /// Its load in input tokens; `None` if no rate was known.
+    load: Option<Load>,
     /// How far the level was above the line before.
     above: f64,
     /// How full it was before, in percent.
@@ -233,10 +237,10 @@ impl Booking {
     /// `is_probe`: it is sent to find out whether there is room.
     fn made(of: &Arc<Provisioned>, state: &mut State, demand: &Demand, usual: Usual, is_probe: bool, now: Tick) -> Booking {
         let percent_full = state.percent_full(now);
-        let Booked { tokens, above, share } = state.book(demand, usual, now);
+        let Booked { load, above, share } = state.book(demand, usual, now);
         Booking {
             of: Arc::clone(of),
-            booked: tokens,
+            load,
             above,
             percent_full,
             is_probe,
@@ -260,7 +264,7 @@ impl Booking {
         if std::mem::replace(&mut self.is_answered, true) {
             return;
         }
-        if let (Some(state), Some(_)) = (&mut *self.of.state.lock(), self.booked) {
+        if let (Some(state), Some(_)) = (&mut *self.of.state.lock(), self.load) {
             state.twin.accepted(now, self.above);
             state.tally.accepted += 1;
         }
@@ -303,14 +307,15 @@ impl Booking {
         if std::mem::replace(&mut self.is_settled, true) {
             return;
         }
-        if let (Some(state), Some(booked)) = (&mut *self.of.state.lock(), self.booked)
+        if let (Some(state), Some(tokens)) = (&mut *self.of.state.lock(), self.load)
             && let Some(capacity) = &state.capacity
         {
-            let load = booked / capacity.per_second;
+            let load = tokens.times(1.0 / capacity.per_second);
             state.twin.settled(now, load, used);
-            let took = used.unwrap_or(load * state.twin.real());
-            state.shares.correct(self.share, took - load, now.since(self.at), now);
-            state.tally.ended += booked;
+            let took = used.unwrap_or(load.expected);
+            state.shares.correct(self.share, took - load.booked, now.since(self.at), now);
+            state.tally.ended += tokens.booked;
+            state.tally.ended_expected += tokens.expected;
             state.tally.used += took * capacity.per_second;
         }
     }

@@ -1,8 +1,10 @@
 //! How usage is counted, and what it costs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use serde::{Deserialize, Serialize};
 use spillway_plugins::prices::{Money, Price, PriceTable, Traits};
 
 use super::BackendConfig;
@@ -45,6 +47,28 @@ pub enum DeploymentPrice {
     ByUse(Box<Price>),
     /// Per hour, independent of usage.
     Hourly(Money),
+}
+
+/// A deployment whose price per hour is divided by the shares that consumers have of it, used or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PriceByShare {
+    /// Its backend.
+    pub backend: Arc<str>,
+    /// Its name there.
+    pub deployment: String,
+    /// The price.
+    pub per_hour: Money,
+    /// Who pays which part of it. A consumer is in one of them at most.
+    pub payers: Vec<Payer>,
+}
+
+/// Who pays for a share of a deployment: a consumer, or those of a group together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Payer {
+    /// The share in percent.
+    pub percent: f64,
+    /// The consumers; never empty.
+    pub consumers: Vec<String>,
 }
 
 impl DeploymentPrice {

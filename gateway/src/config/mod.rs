@@ -55,7 +55,7 @@ pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity,
 pub use ledger::{Durability, LedgerRules, ShipRules, ShipTo};
 pub use limit_bounds::always_below;
 pub use limits::{ConsumerLimits, Group, WhenLost, lineage};
-pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
+pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Payer, PriceByShare, Prices, UsageRules};
 pub use otlp::OtlpRules;
 pub use places::{is_written, position_of};
 pub use plugins::{
@@ -94,6 +94,8 @@ pub struct Config {
     pub ledger: Option<LedgerRules>,
     /// The price tables.
     pub prices: Prices,
+    /// Deployments whose price per hour is divided by shares.
+    pub prices_by_share: Vec<PriceByShare>,
     /// How long the gateway remembers stored objects.
     pub objects: ObjectsConfig,
     /// What several nodes share.

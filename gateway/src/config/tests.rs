@@ -135,6 +135,7 @@ fn meaning_is_checked() {
 
 #[test]
 fn provisioned_throughput_is_checked() {
+    const GROUP: &str = "\n[[groups]]\nname = \"g\"\nlimits = { requests_per_minute = 9 }";
     let with = |ptu: &str| format!("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nptu = {{ {ptu} }}");
     for (extra, expected) in [
         (with("d = { units = 0, model = \"gpt-5.1\" }"), "backends[1].ptu.d.units: must be from 1 to"),
@@ -147,6 +148,16 @@ fn provisioned_throughput_is_checked() {
         (with("d = { shares = [{ class = \"batch\", percent = 60 }, { class = \"standard\", percent = 60 }] }"), "add up to 120 percent"),
         (with("d = { shares = [{ percent = 60 }] }"), "give one of 'consumer', 'group' and 'class'"),
         (with("d = { shares = [{ class = \"batch\", percent = 6 }, { class = \"batch\", percent = 6 }] }"), "has a share already"),
+        (with("d = { cost = \"by-share\" }"), "backends[1].ptu.d.cost: needs 'shares'"),
+        (with("d = { cost = \"by-share\", shares = [{ class = \"batch\", percent = 6 }] }"), "shares[0].class: a class can't pay"),
+        (
+            with("d = { cost = \"by-share\", shares = [{ group = \"g\", percent = 6 }] }") + GROUP,
+            "shares[0].group: 'g' has no consumer that could pay",
+        ),
+        (
+            with("d = { cost = \"by-share\", shares = [{ group = \"g\", percent = 6 }] }") + GROUP,
+            "no price per hour to divide: set backends.prices.d.usd_per_hour",
+        ),
         ("prefer = \"savings\"".to_owned(), "pools[0].prefer: has an effect only with spill = \"ahead\""),
         ("spill = \"ahed\"".to_owned(), "pools[0].spill: unknown value 'ahed'; did you mean 'ahead'?"),
         ("[[consumers]]\nname = \"c\"\ndeadline = \"0s\"".to_owned(), "consumers[0].deadline: must be longer than 0"),

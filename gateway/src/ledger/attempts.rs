@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rusqlite::{Connection, Row, params};
 use spillway_plugins::api::Api;
@@ -51,6 +52,15 @@ pub struct Attempted {
     pub waited_us: Option<u64>,
     /// From the request's arrival to its beginning, in microseconds; `None` in rows of an earlier format.
     pub began_us: Option<u64>,
+    /// From the request's arrival to its first output, in microseconds, if there was any.
+    pub first_us: Option<u64>,
+}
+
+impl Attempted {
+    /// From the beginning of this attempt to its first output, if that is known.
+    pub fn first(&self) -> Option<Duration> {
+        Some(Duration::from_micros(self.first_us?.saturating_sub(self.began_us?)))
+    }
 }
 
 /// What attempts of one kind have in common.
@@ -85,7 +95,7 @@ pub struct AttemptRows {
 }
 
 const SQL: &str = "SELECT id, kind, consumer, input, output, cached_input, cache_write, reasoning, input_audio, output_audio, cap, \
-     cache IS NOT NULL, us, request, attempt, answered, status, cost, reserved, waited_us, began_us FROM entries \
+     cache IS NOT NULL, us, request, attempt, answered, status, cost, reserved, waited_us, began_us, first_us FROM entries \
      WHERE id > ?1 AND id < ?2 AND answered >= ?4 ORDER BY id LIMIT ?3";
 
 impl AttemptRows {
@@ -178,5 +188,6 @@ fn attempted(row: &Row<'_>, id: i64, kind: Rc<Kind>) -> rusqlite::Result<Attempt
         reserved: known(18)?,
         waited_us: known(19)?,
         began_us: known(20)?,
+        first_us: known(21)?,
     })
 }

@@ -16,6 +16,7 @@ pub mod row;
 pub mod ship;
 pub mod usage;
 
+mod by_share;
 mod database;
 mod error;
 mod insert;
@@ -34,8 +35,10 @@ use std::time::Duration;
 
 use tracing::error;
 
+use crate::config::PriceByShare;
 pub use crate::config::{Durability, LedgerRules};
 use crate::config::{Redis, ShipRules};
+use by_share::PricesByShare;
 use database::Database;
 pub use error::LedgerError;
 pub use refusals::Refusals;
@@ -92,6 +95,7 @@ pub struct Ledger {
     metrics: LedgerMetrics,
     refusals: Option<Refusals>,
     shipper: Option<Shipper>,
+    prices_by_share: PricesByShare,
 }
 
 impl Ledger {
@@ -117,11 +121,12 @@ impl Ledger {
         let (rows, outlet) = inbox(QUEUE, metrics.waiting.clone());
         let healthy = Arc::new(AtomicBool::new(database.is_some()));
         metrics.up.set(i64::from(database.is_some()));
-        let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock);
+        let prices_by_share = PricesByShare::default();
+        let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock, prices_by_share.clone());
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&outlet)).map_err(LedgerError::Thread)?;
         let (for_operators, for_consumers) = (FairSlots::new(REPORTS, REPORTS), FairSlots::new(REPORTS, 1));
         let refusals = rules.refusals.then(|| Refusals::start(&rules, &metrics)).transpose()?;
-        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics, refusals, shipper: None })
+        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics, refusals, shipper: None, prices_by_share })
     }
 
     /// From now on ships the hourly sums of this node.
@@ -166,6 +171,16 @@ impl Ledger {
             self.mark_unhealthy("the ledger can't keep up: rows are lost");
         }
         taken
+    }
+
+    /// Prices per hour that are divided by shares, from this hour on.
+    pub fn divide_by_share(&self, prices: &[PriceByShare]) {
+        self.prices_by_share.set(prices);
+    }
+
+    /// Another process keeps the prices that are divided by shares from now on.
+    pub fn leave_prices(&self) {
+        self.prices_by_share.leave();
     }
 
     /// Where requests and attempts without cost are recorded, if they are.

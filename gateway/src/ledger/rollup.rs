@@ -80,6 +80,7 @@ pub(super) fn maintain(connection: &mut Connection, rules: &LedgerRules, now: i6
     let oldest_hour = before(rules.hours).div_euclid(HOUR);
     transaction.execute("DELETE FROM hours WHERE hour < ?1", [oldest_hour])?;
     transaction.execute("DELETE FROM changes WHERE hour < ?1", [oldest_hour])?;
+    transaction.execute("DELETE FROM prices_by_share WHERE hour < ?1", [oldest_hour])?;
     let forgotten =
         transaction.execute("DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE id < ?1 LIMIT ?2)", [oldest, FORGET])?;
     transaction.commit()?;

@@ -216,6 +216,7 @@ pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, 
         transaction.execute_batch(&format!("{before} {tables} {after} {VIEW} PRAGMA user_version = {VERSION};"))?;
     }
     identify(&transaction)?;
+    transaction.execute_batch(super::by_share::TABLE)?;
     transaction.commit()?;
     Ok(connection)
 }

@@ -13,6 +13,7 @@ use super::usage::{UsageQuery, UsageRow, usage};
 use super::*;
 
 mod bill;
+mod by_share;
 mod month;
 mod shipping;
 
@@ -73,9 +74,14 @@ fn rules(folder: &Path) -> LedgerRules {
 
 /// A writer whose thread never runs: a test calls its steps.
 fn writer(folder: &Path) -> Writer {
+    writer_with(folder, PricesByShare::default())
+}
+
+/// The same, with prices that are divided by shares.
+fn writer_with(folder: &Path, prices: PricesByShare) -> Writer {
     let metrics = crate::telemetry::metrics::Metrics::new().unwrap().ledger;
     let database = Database::open(&rules(folder)).unwrap();
-    Writer::new(rules(folder), Some(database), Arc::new(AtomicBool::new(true)), metrics, Clock::new())
+    Writer::new(rules(folder), Some(database), Arc::new(AtomicBool::new(true)), metrics, Clock::new(), prices)
 }
 
 fn report(folder: &Path, since: i64, until: i64, by: &str) -> Vec<UsageRow> {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use spillway_plugins::prices::Money;
 
+use super::by_share::{self, Place};
 use super::error::LedgerError;
 use super::rollup::{COLUMNS, HOUR, of_attempts, rolled};
 use super::schema::{first_id, open_to_read, time_of};
@@ -82,6 +83,21 @@ impl Dimension {
             Dimension::Time(_) => "strftime('%Y-%m', hour * 3600, 'unixepoch')".to_owned(),
             Dimension::Tag(name) => format!("json_extract(nullif(tags, ''), '$.\"{name}\"')"),
         }
+    }
+
+    /// Its name and its value for a consumer that did not use a deployment in an hour.
+    fn idle(&self, (hour, backend, deployment): &Place, consumer: &str) -> (String, Value) {
+        let begin = chrono::DateTime::from_timestamp(hour.saturating_mul(3600), 0).unwrap_or_default();
+        let value = match self {
+            Dimension::Name("consumer") => Some(consumer.to_owned()).filter(|name| !name.is_empty()),
+            Dimension::Name("backend") => Some(backend.clone()),
+            Dimension::Name("deployment") => Some(deployment.clone()),
+            Dimension::Time("hour") => Some(begin.format("%Y-%m-%dT%H:00:00Z").to_string()),
+            Dimension::Time("day") => Some(begin.format("%Y-%m-%d").to_string()),
+            Dimension::Time(_) => Some(begin.format("%Y-%m").to_string()),
+            Dimension::Name(_) | Dimension::Tier | Dimension::Tag(_) => None,
+        };
+        (self.to_string(), value.map_or(Value::Null, Value::String))
     }
 }
 
@@ -171,10 +187,10 @@ pub(super) fn usage_in(connection: &Connection, query: &UsageQuery) -> Result<Ve
     let connection = connection.unchecked_transaction()?;
     let source = Source::new(&connection, query)?;
     let mut rows = sums(&connection, &source, query)?;
-    for (key, cost) in hourly(&connection, &source, query)? {
-        if let Some(row) = rows.get_mut(&key) {
-            row.cost_usd = Some(row.cost_usd.unwrap_or(0.0) + cost);
-        }
+    for Flat { key, by, usd } in hourly(&connection, &source, query)? {
+        // A share that was not used has a line, too.
+        let row = rows.entry(key).or_insert_with(|| UsageRow { by, paid_usd: Some(0.0), ..UsageRow::default() });
+        row.cost_usd = Some(row.cost_usd.unwrap_or(0.0) + usd);
     }
     Ok(rows.into_values().collect())
 }
@@ -183,6 +199,9 @@ pub(super) fn usage_in(connection: &Connection, query: &UsageQuery) -> Result<Ve
 struct Source {
     sql: String,
     parameters: Vec<Sql>,
+    /// The range that it covers, in milliseconds since 1970.
+    since: i64,
+    until: i64,
 }
 
 impl Source {
@@ -217,7 +236,7 @@ impl Source {
             parts.insert(0, format!("SELECT * FROM hours WHERE hour >= ? AND hour < ?{only}"));
             parameters.splice(0..0, [Sql::from(whole.start), Sql::from(whole.end)].into_iter().chain(consumer()));
         }
-        Ok(Source { sql: format!("WITH used({COLUMNS}) AS ({})", parts.join(" UNION ALL ")), parameters })
+        Ok(Source { sql: format!("WITH used({COLUMNS}) AS ({})", parts.join(" UNION ALL ")), parameters, since, until })
     }
 }
 
@@ -292,36 +311,83 @@ fn sums(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The cost of deployments with a price per hour: each hour's price is divided, by tokens, among those who used them in
-/// that hour.
-fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<HashMap<Key, f64>, LedgerError> {
-    let place = ["hour", "backend", "deployment"];
+/// A group's part of a price per hour.
+struct Flat {
+    key: Key,
+    by: Map<String, Value>,
+    usd: f64,
+}
+
+/// How an hour's price of a deployment is divided.
+enum Division {
+    /// By tokens, among those who used it in that hour: the price, and all tokens.
+    ByUse(f64, i64),
+    /// By shares: what each consumer owes, and its tokens.
+    ByShare(BTreeMap<String, f64>, BTreeMap<String, i64>),
+}
+
+impl Division {
+    /// What this many tokens of a consumer cost.
+    fn of(&self, consumer: &str, tokens: i64) -> f64 {
+        let part = |usd: f64, all: i64| if all > 0 { usd * tokens as f64 / all as f64 } else { 0.0 };
+        match self {
+            Division::ByUse(usd, all) => part(*usd, *all),
+            Division::ByShare(owed, used) => part(owed.get(consumer).copied().unwrap_or(0.0), used.get(consumer).copied().unwrap_or(0)),
+        }
+    }
+}
+
+/// The cost of deployments with a price per hour.
+fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<Vec<Flat>, LedgerError> {
     // All consumers that used it in these hours, whatever part the query asks for.
-    let (since, until) = (query.since.max(0).div_euclid(HOUR), (query.until.max(0) + HOUR - 1).div_euclid(HOUR));
+    let (since, until) = (source.since.div_euclid(HOUR), (source.until + HOUR - 1).div_euclid(HOUR));
     let everybody = UsageQuery { by: Vec::new(), consumer: None, since: since * HOUR, until: until * HOUR };
+    let by_share = by_share::kept(connection, since, until)?;
+    // Consumers matter only to shares.
+    let place: &[&str] =
+        if by_share.is_empty() { &["hour", "backend", "deployment", "''"] } else { &["hour", "backend", "deployment", "consumer"] };
     let (sql, parameters) =
-        select(&Source::new(connection, &everybody)?, &everybody, "max(hour_price), sum(input + output)", &place, "hour_price IS NOT NULL");
-    type HourKey = (i64, String, String);
-    let mut totals: HashMap<HourKey, (f64, i64)> = HashMap::new();
+        select(&Source::new(connection, &everybody)?, &everybody, "max(hour_price), sum(input + output)", place, "hour_price IS NOT NULL");
+    let mut used: HashMap<Place, (f64, BTreeMap<String, i64>)> = HashMap::new();
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(parameters))?;
     while let Some(row) = rows.next()? {
-        let price = row.get::<_, i64>(3)? as f64 / Money::USD.0 as f64;
-        totals.insert((row.get(0)?, row.get(1)?, row.get(2)?), (price, row.get(4)?));
+        let (price, tokens) = used.entry((row.get(0)?, row.get(1)?, row.get(2)?)).or_default();
+        *price = price.max(row.get::<_, i64>(4)? as f64 / Money::USD.0 as f64);
+        *tokens.entry(row.get(3)?).or_default() += row.get::<_, i64>(5)?;
     }
-    let mut costs = HashMap::new();
-    if totals.is_empty() {
+    let mut costs = Vec::new();
+    let mut divisions: HashMap<Place, Division> = HashMap::new();
+    for (place, shares) in by_share {
+        let used = used.remove(&place).unwrap_or_default().1;
+        let owed = shares.owed(&used);
+        // What is owed by those who used nothing belongs to the beginning of the hour.
+        if (source.since..source.until).contains(&(place.0 * HOUR)) {
+            let is_idle =
+                |name: &str| used.get(name).is_none_or(|tokens| *tokens <= 0) && query.consumer.as_deref().is_none_or(|only| only == name);
+            costs.extend(owed.iter().filter(|(name, _)| is_idle(name)).map(|(name, usd)| {
+                let (key, by) =
+                    query.by.iter().map(|one| one.idle(&place, name)).map(|(name, value)| (value.to_string(), (name, value))).unzip();
+                Flat { key, by, usd: *usd }
+            }));
+        }
+        divisions.insert(place, Division::ByShare(owed, used));
+    }
+    divisions.extend(used.into_iter().map(|(place, (price, tokens))| (place, Division::ByUse(price, tokens.values().sum()))));
+    if divisions.is_empty() {
         return Ok(costs);
     }
-    let (sql, parameters) = select(source, query, "sum(input + output)", &place, "hour_price IS NOT NULL");
+    let (sql, parameters) = select(source, query, "sum(input + output)", place, "hour_price IS NOT NULL");
     let first = query.by.len();
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(parameters))?;
     while let Some(row) = rows.next()? {
-        let place: HourKey = (row.get(first)?, row.get(first + 1)?, row.get(first + 2)?);
-        let tokens: i64 = row.get(first + 3)?;
-        if let Some((price, total)) = totals.get(&place).filter(|(_, total)| *total > 0) {
-            *costs.entry(group(row, &query.by)?.0).or_insert(0.0) += price * tokens as f64 / *total as f64;
+        let place: Place = (row.get(first)?, row.get(first + 1)?, row.get(first + 2)?);
+        let (consumer, tokens): (String, i64) = (row.get(first + 3)?, row.get(first + 4)?);
+        let usd = divisions.get(&place).map_or(0.0, |division| division.of(&consumer, tokens));
+        if usd > 0.0 {
+            let (key, by) = group(row, &query.by)?;
+            costs.push(Flat { key, by, usd });
         }
     }
     Ok(costs)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info};
 
+use super::by_share::{self, PricesByShare};
 use super::database::Database;
 use super::error::LedgerError;
 use super::rollup;
@@ -14,7 +15,7 @@ use super::schema::SEQUENCE_BITS;
 use super::tags::Tags;
 use crate::batch_queue::{Receiver, Woken};
 use crate::clock::Clock;
-use crate::config::{Durability, LedgerRules};
+use crate::config::{Durability, LedgerRules, PriceByShare};
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// How long rows are collected before they are written together. While the thread sleeps, handing over a row doesn't
@@ -34,6 +35,9 @@ pub(super) struct Writer {
     more: bool,
     /// The second in which it was done last.
     kept_at: i64,
+    prices_by_share: PricesByShare,
+    /// Those that are kept already, and for which hour.
+    kept_prices: Option<(i64, Arc<[PriceByShare]>)>,
     healthy: Arc<AtomicBool>,
     metrics: LedgerMetrics,
     clock: Clock,
@@ -47,10 +51,23 @@ impl Writer {
         healthy: Arc<AtomicBool>,
         metrics: LedgerMetrics,
         clock: Clock,
+        prices_by_share: PricesByShare,
     ) -> Self {
         // Two processes that start in the same microsecond must not start with the same number.
         let counter = i64::from(fastrand::u32(..1 << SEQUENCE_BITS));
-        Writer { rules, database, counter, tags: Tags::default(), more: false, kept_at: 0, healthy, metrics, clock }
+        Writer {
+            rules,
+            database,
+            counter,
+            tags: Tags::default(),
+            more: false,
+            kept_at: 0,
+            prices_by_share,
+            kept_prices: None,
+            healthy,
+            metrics,
+            clock,
+        }
     }
 
     /// Writes until the sender is dropped.
@@ -144,7 +161,9 @@ impl Writer {
 
     /// One step, at a time in milliseconds since 1970. Returns whether there is more to do.
     pub(super) fn keep_house_at(&mut self, now: i64) -> bool {
-        match opened(&mut self.database, &self.rules).and_then(|database| rollup::maintain(&mut database.connection, &self.rules, now)) {
+        let kept = self.keep_prices(now.div_euclid(rollup::HOUR));
+        let maintained = kept.and_then(|()| rollup::maintain(&mut opened(&mut self.database, &self.rules)?.connection, &self.rules, now));
+        match maintained {
             Ok(more) => self.more = more,
             Err(error) => {
                 // Sums can wait; a failed write of rows is reported where it happens.
@@ -155,6 +174,17 @@ impl Writer {
             }
         }
         self.more
+    }
+
+    /// Keeps how this hour's prices are divided: once an hour, and after a change.
+    fn keep_prices(&mut self, hour: i64) -> Result<(), LedgerError> {
+        let Some(prices) = self.prices_by_share.get() else { return Ok(()) };
+        if self.kept_prices.as_ref().is_some_and(|(known, kept)| *known == hour && Arc::ptr_eq(kept, &prices)) {
+            return Ok(());
+        }
+        by_share::keep(&mut opened(&mut self.database, &self.rules)?.connection, hour, &prices)?;
+        self.kept_prices = Some((hour, prices));
+        Ok(())
     }
 
     /// Tries whether rows can be written again.

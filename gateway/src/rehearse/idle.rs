@@ -31,7 +31,7 @@ const WAKING: u32 = 2000;
 ///
 /// # Errors
 /// If there is no runtime, no thread or no port to be had.
-pub(super) fn run<T>(work: impl AsyncFnOnce(Clock) -> T) -> std::io::Result<T> {
+pub(crate) fn run<T>(work: impl AsyncFnOnce(Clock) -> T) -> std::io::Result<T> {
     let (clock, time) = Clock::on_virtual_time();
     // Odd while the runtime is parked.
     let parks = Arc::new(AtomicU64::new(0));

@@ -25,7 +25,7 @@ pub mod fault;
 mod figures;
 pub mod finding;
 pub mod findings;
-mod idle;
+pub(crate) mod idle;
 pub mod outcome;
 pub mod place;
 mod play;

@@ -12,11 +12,11 @@ use super::model::{LastResort, Member, Model, Pool};
 use crate::backend::{Backend, Targets};
 use crate::balance::budget::RetryBudget;
 use crate::balance::durations::Durations;
-use crate::balance::provisioned::Elsewhere;
-use crate::balance::route::{self, HealthFlag, MemberHealth, Route};
+use crate::balance::route::{HealthFlag, MemberHealth};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, DeploymentPrice, Prices};
 use crate::ledger::MemberLabels;
+use crate::model_route::{ModelRoute, Place};
 use crate::telemetry::metrics::Metrics;
 
 /// Health flags by member. The results in `before` are kept for the same backend with the same checks.
@@ -85,7 +85,7 @@ fn live_model(
         let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
         Arc::new(MemberLabels { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier, spilled_from: None })
     };
-    let (mut route, mut members, mut reasons) = (Vec::new(), Vec::new(), may_reason(&name));
+    let (mut places, mut members, mut reasons) = (Vec::new(), Vec::new(), may_reason(&name));
     for (member, health) in pool.members.iter().zip(health) {
         let backend = &backends[member.backend];
         // A mock is not a target: it answers when no target can.
@@ -94,9 +94,11 @@ fn live_model(
         reasons |= traits.reasons || may_reason(backend.config.deployment(&name));
         let target = targets.get(&backend.config, &name);
         let id = &target.id;
+        let price = prices.of(&backend.config, &name);
+        let by_use = price.as_ref().and_then(DeploymentPrice::by_use).cloned();
         members.push(Member {
             metrics: metrics.members.of(&pool.name, &id.backend, &id.deployment, member.priority),
-            price: prices.of(&backend.config, &name),
+            price,
             context: member.context.or(traits.context),
             service_tier: member.service_tier,
             place: labels(&id.backend, &id.deployment, member.priority),
@@ -111,37 +113,21 @@ fn live_model(
             }),
             spilled: ArcSwapOption::empty(),
         });
-        route.push(route::Member {
-            target,
-            priority: member.priority,
-            weight: member.weight,
-            location: backend.config.location.clone(),
-            backend: member.backend,
-            serves: member.serves,
-            up: MemberHealth {
-                healthy: Arc::clone(health),
-                resolved: Arc::clone(&upstream.resolved),
-                credential: Arc::clone(&upstream.credential),
-            },
-        });
+        let up = MemberHealth {
+            healthy: Arc::clone(health),
+            resolved: Arc::clone(&upstream.resolved),
+            credential: Arc::clone(&upstream.credential),
+        };
+        places.push(Place { member, backend: &backend.config, target, by_use, up });
     }
-    let excluded = Api::ALL
-        .into_iter()
-        .map(|api| (0..route.len()).filter(|i| !backends[route[*i].backend].config.kind.provider().serves(api)).collect())
-        .collect();
-    let priced = route.iter().zip(&members).map(|(at, member)| {
-        let is_provisioned = backends[at.backend].config.ptu.contains_key(&*at.target.id.deployment);
-        (at.priority, is_provisioned, member.price.as_ref().and_then(DeploymentPrice::by_use))
-    });
-    let (is_provisioned, elsewhere) = (priced.clone().any(|(_, is_provisioned, _)| is_provisioned), Elsewhere::below(priced));
-    let route = Route::new(route, pool.policy);
+    let ModelRoute { route, excluded, elsewhere } = ModelRoute::new(pool, places);
     // Requests that don't reach a member.
     let own = |part: &str| labels(&part.into(), &part.into(), 0);
     let (cache_labels, guard_labels) = (own("cache"), own("guard"));
     Model {
         name: Arc::clone(&name),
         pool: pool_index,
-        route: if is_provisioned { route.provisioned(pool.steering) } else { route },
+        route,
         members,
         elsewhere,
         durations: Durations::default(),

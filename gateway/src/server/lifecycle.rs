@@ -296,6 +296,7 @@ impl Running {
         let idle_grace = idle_grace.min(server.drain_timeout);
         let (over, is_over) = watch::channel(false);
         let handed_over = matches!(ending, Ending::HandedOver(_));
+        gateway.ledger.iter().filter(|_| handed_over).for_each(|ledger| ledger.leave_prices());
         let telling = match ending {
             Ending::Stop => None,
             Ending::HandedOver(taken) => {

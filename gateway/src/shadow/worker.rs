@@ -164,6 +164,7 @@ impl Current {
             usage,
             cap,
             took: took.filter(|took| !took.is_zero()),
+            first: None,
             deadline,
             seen: Some(Arc::new(seen)),
         };

@@ -85,6 +85,7 @@ pub(super) struct Served {
     /// What the deployment has reserved.
     pub(super) reserved: f64,
     pub(super) began: Tick,
+    pub(super) ends: Tick,
     /// What the request has reserved within its limits.
     pub(super) permit: Option<Permit>,
     /// What it costs by use.

@@ -15,6 +15,7 @@
 //! | [`world`] | routes, deployments and consumers of a config |
 //! | [`call`] | a request on its way |
 //! | [`reaction`] | how a deployment reacts to a call |
+//! | [`event`] | what happens at a time |
 //! | [`run`] | events in virtual time |
 //! | [`shadow`] | what a run adds to shadow a log: limits, what backends answered, comparison |
 //! | [`tally`] | sums by hour |
@@ -25,6 +26,7 @@
 
 pub mod bucket;
 mod call;
+mod event;
 pub mod outcome;
 pub mod picture;
 mod reaction;

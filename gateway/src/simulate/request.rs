@@ -37,6 +37,8 @@ pub struct Request {
     pub cap: Option<u64>,
     /// How long its call took, if known.
     pub took: Option<Duration>,
+    /// When its answer began, from the beginning of its call, if known: then the deployment had accepted it.
+    pub first: Option<Duration>,
     /// How long it may take in all, if that isn't what its consumer's config says.
     pub deadline: Option<Duration>,
     /// What really came of it, if the log says so. Only a shadow needs it.
@@ -97,6 +99,7 @@ mod tests {
             usage,
             cap: None,
             took: None,
+            first: None,
             deadline: None,
             seen: None,
         };

@@ -9,6 +9,7 @@ use spillway_plugins::prices::{Cost, Money};
 use spillway_plugins::retry::{Quota, RateSignal};
 
 use super::call::{Call, Served, Shadowed, Waits, arrival};
+use super::event::{Event, What};
 use super::outcome::{Outcome, Span};
 use super::reaction::{How, Reaction, reaction};
 use super::request::{Names, Request};
@@ -47,42 +48,6 @@ pub struct Run {
     work: Vec<f64>,
     unknown: BTreeMap<u32, u64>,
     shadow: Option<Box<Shadow>>,
-}
-
-#[derive(Debug)]
-enum What {
-    /// A request may try again.
-    Again(Box<Call>),
-    /// A deployment refuses a call.
-    Refuses(Box<(Call, Pick, Reaction)>),
-    /// A call ends.
-    End(Box<Served>),
-}
-
-#[derive(Debug)]
-struct Event {
-    order: (Tick, u64),
-    what: What,
-}
-
-impl PartialEq for Event {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Event {}
-
-impl PartialOrd for Event {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Event {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.order.cmp(&other.order)
-    }
 }
 
 impl Run {
@@ -251,6 +216,12 @@ impl Run {
                         self.attempt(call, self.now);
                     }
                 }
+                What::Begins(mut served) => {
+                    if let Some(booking) = &mut served.booking {
+                        booking.accepted(self.now);
+                    }
+                    self.schedule(served.ends, What::End(served));
+                }
                 What::End(served) => self.end(*served, self.now),
             }
         }
@@ -375,17 +346,24 @@ impl Run {
         let circuit = &self.world.pools[model.pool].config.circuit;
         let place = model.members[index].deployment;
         lease.record(target::Outcome::Success { first: Duration::ZERO, signal: RateSignal::default() }, circuit, now);
-        if let Some(booking) = &mut booking {
+        let takes = if reaction.after.is_zero() { call.request.takes() } else { reaction.after }.max(SOON);
+        // A booking learns that it was accepted when the answer begins.
+        let begins = call.request.first.filter(|first| booking.is_some() && !first.is_zero()).map(|first| now + first.min(takes));
+        if let Some(booking) = booking.as_mut().filter(|_| begins.is_none()) {
             booking.accepted(now);
         }
         let cost = self.note(&call, index, now);
         let paid = if let Cost::Known(money) = cost { money } else { Money::default() };
-        let takes = if reaction.after.is_zero() { call.request.takes() } else { reaction.after };
         let Call { request, model, mut shadowed, .. } = call;
         let permit = shadowed.permit.take();
         self.decided(&request, shadowed, End::Served(place));
-        let served = Served { request, model, deployment: place, lease, booking, reserved, began: now, permit, paid, exhausted };
-        self.schedule(now + takes.max(SOON), What::End(Box::new(served)));
+        let ends = now + takes;
+        let served =
+            Box::new(Served { request, model, deployment: place, lease, booking, reserved, began: now, ends, permit, paid, exhausted });
+        match begins {
+            Some(begins) => self.schedule(begins, What::Begins(served)),
+            None => self.schedule(ends, What::End(served)),
+        }
     }
 
     /// A member refuses a call, or fails. Returns it if it may go elsewhere.
@@ -469,7 +447,7 @@ impl Run {
 
     /// A call has ended.
     fn end(&mut self, served: Served, now: Tick) {
-        let Served { request, model, deployment, mut lease, booking, reserved, began, permit, paid, exhausted } = served;
+        let Served { request, model, deployment, mut lease, booking, reserved, began, permit, paid, exhausted, ends: _ } = served;
         let usage = request.usage;
         self.world.deployments[deployment].takes.settle(reserved, &arrival(&request), usage.output, now);
         if let Some(booking) = booking {

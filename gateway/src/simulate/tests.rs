@@ -1,6 +1,7 @@
 //! Whole scenarios.
 
 mod documented;
+mod live;
 mod shadowed;
 
 use std::path::Path;
@@ -85,6 +86,7 @@ fn request(seconds: f64) -> Request {
         usage: Usage { input: 100, output: 100, ..Usage::default() },
         cap: Some(100),
         took: Some(Duration::from_secs(5)),
+        first: None,
         deadline: None,
         seen: None,
     }

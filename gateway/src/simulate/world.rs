@@ -16,11 +16,12 @@ use super::scenario::Scenario;
 use crate::backend::Targets;
 use crate::balance::durations::Durations;
 use crate::balance::provisioned::Elsewhere;
-use crate::balance::route::{self, Route};
+use crate::balance::route::Route;
 use crate::balance::target::TargetId;
 use crate::balance::waiting::Waiting;
 use crate::clock::Tick;
 use crate::config::{Config, DeploymentPrice, PoolConfig, UNLISTED, number_of};
+use crate::model_route::{ModelRoute, Place};
 
 /// What isn't in the config.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -250,27 +251,14 @@ fn model(
                 deployments.len() - 1
             }
         };
+        let by_use = price.as_ref().and_then(DeploymentPrice::by_use).cloned();
         members.push(Member { deployment, tier: member.priority, service_tier: member.service_tier, price });
-        places.push(route::Member {
-            target,
-            priority: member.priority,
-            weight: member.weight,
-            location: backend.location.clone(),
-            backend: member.backend,
-            up: Default::default(),
-            serves: member.serves,
-        });
+        places.push(Place { member, backend, target, by_use, up: Default::default() });
     }
-    let serves = |index: usize, api: Api| config.backends[places[index].backend].kind.provider().serves(api);
-    let excluded = Api::ALL.into_iter().map(|api| (0..places.len()).filter(|index| !serves(*index, api)).collect()).collect();
-    let priced = members.iter().map(|member| {
-        (member.tier, deployments[member.deployment].is_provisioned, member.price.as_ref().and_then(DeploymentPrice::by_use))
-    });
-    let is_provisioned = priced.clone().any(|(_, is_provisioned, _)| is_provisioned);
-    let by_use = priced.clone().filter_map(|(tier, is_provisioned, price)| Some((tier, price.filter(|_| !is_provisioned)?)));
+    // The price of the first tier that isn't provisioned.
+    let paid = members.iter().filter(|member| !deployments[member.deployment].is_provisioned);
+    let by_use = paid.filter_map(|member| Some((member.tier, member.price.as_ref()?.by_use()?)));
     let alone = by_use.min_by_key(|(tier, _)| *tier).map(|(_, price)| Box::new(price.clone()));
-    let elsewhere = Elsewhere::below(priced);
-    let route = Route::new(places, pool.policy);
-    let route = if is_provisioned { route.provisioned(pool.steering) } else { route };
+    let ModelRoute { route, excluded, elsewhere } = ModelRoute::new(pool, places);
     Ok(Model { pool: pool_index, route, members, durations: Durations::default(), excluded, elsewhere, alone })
 }

@@ -223,3 +223,33 @@ async fn at_once(gateway: &Gateway, count: usize) -> Vec<u16> {
     }
     asked.join_all().await
 }
+
+#[tokio::test]
+async fn a_share_is_paid_for_though_nobody_uses_it() {
+    let (ptu, paid) = (answers("ptu").await, answers("paid").await);
+    let folder = tempfile::tempdir().unwrap();
+    let shared = "ptu = { m = { tokens_per_minute = 6000, cost = \"by-share\", shares = [{ consumer = \"crm\", percent = 40 }] } }\n\
+                  prices = { m = { usd_per_hour = 10.0 } }";
+    let members = [Member { extra: shared, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let crm = "[[consumers]]\nname = \"crm\"\nkeys = [{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }]\n";
+    let text = config(&members, "", crm).replace("#server", &state_dir(folder.path()));
+    let gateway = Gateway::start(&text).await;
+    let costs = async |gateway: &Gateway| {
+        let report = gateway.admin("/api/usage?by=consumer").await.json();
+        let rows = report["rows"].as_array().unwrap().iter();
+        rows.map(|row| (row["consumer"].as_str().map(str::to_owned), row["cost_usd"].as_f64().unwrap())).collect::<Vec<_>>()
+    };
+    // If the hour ends meanwhile, both hours are in the report.
+    eventually("the share has its cost", async || {
+        let found = costs(&gateway).await;
+        let [(None, rest), (Some(name), share)] = &found[..] else { return false };
+        name == "crm" && *rest % 6.0 == 0.0 && *share == rest / 1.5
+    })
+    .await;
+    // Half as much from now on: a reload counts for the hour in which it happens.
+    let less = text.replace("usd_per_hour = 10.0", "usd_per_hour = 5.0");
+    let less = spillway::config::Config::parse(&less, std::path::Path::new("c.toml"), &spillway::config::Secrets::default()).unwrap();
+    let before: f64 = costs(&gateway).await.iter().map(|(_, usd)| usd).sum();
+    gateway.running.reloader.replace(less).await.unwrap();
+    eventually("the reload has changed it", async || costs(&gateway).await.iter().map(|(_, usd)| usd).sum::<f64>() < before).await;
+}

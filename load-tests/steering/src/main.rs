@@ -17,10 +17,14 @@ const SEEDS: u64 = 8;
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "that is what it is for")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let seeds = arguments.first().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
-    let text = report::report(seeds);
+    let number = |at: usize, default: u64| arguments.get(at).map_or(Ok(default), |text| text.parse());
+    let (Ok(seeds), Ok(first)) = (number(0, SEEDS), number(1, 0)) else {
+        eprintln!("usage: steering [RUNS [FIRST-SEED [PAGE]]]; docs/steering.md has 8 runs from seed 0 on");
+        return ExitCode::from(2);
+    };
+    let text = report::report(&(first..first.saturating_add(seeds)));
     println!("{text}");
-    let Some(page) = arguments.get(1) else { return ExitCode::SUCCESS };
+    let Some(page) = arguments.get(2) else { return ExitCode::SUCCESS };
     match report::write(page, &text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,6 +1,7 @@
 //! The tables of `docs/steering.md`.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use crate::call;
 use crate::controller::Kind;
@@ -24,8 +25,8 @@ pub fn write(page: &str, tables: &str) -> std::io::Result<()> {
     std::fs::write(page, format!("{before}\n\n{tables}\n{after}"))
 }
 
-/// All tables; `seeds` is how many runs each row has.
-pub fn report(seeds: u64) -> String {
+/// All tables; each row has a run for each seed.
+pub fn report(seeds: &Range<u64>) -> String {
     let mut text = String::new();
     overload(&mut text, seeds);
     savings(&mut text, seeds);
@@ -36,8 +37,8 @@ pub fn report(seeds: u64) -> String {
 }
 
 /// The runs of one scenario with one controller.
-pub fn runs(scenario: &Scenario, kind: Kind, seeds: u64) -> Vec<Figures> {
-    (0..seeds).map(|seed| world::run(scenario, kind, seed)).collect()
+pub fn runs(scenario: &Scenario, kind: Kind, seeds: &Range<u64>) -> Vec<Figures> {
+    seeds.clone().map(|seed| world::run(scenario, kind, seed)).collect()
 }
 
 /// Mean and worst (largest) of a number of each run.
@@ -83,7 +84,7 @@ fn over(runs: &[Figures], others: &[Figures]) -> String {
     format!("{:.2} ({:.2})", bill.0, bill.1)
 }
 
-fn overload(text: &mut String, seeds: u64) {
+fn overload(text: &mut String, seeds: &Range<u64>) {
     head(
         text,
         "**More demand than capacity** (300 units, 1.1, 1.3 and 1.6 times what the PTU takes)",
@@ -121,7 +122,7 @@ fn overload(text: &mut String, seeds: u64) {
     }
 }
 
-fn savings(text: &mut String, seeds: u64) {
+fn savings(text: &mut String, seeds: &Range<u64>) {
     head(
         text,
         "\n**What `savings` saves** (demand 1.3; it depends on what the pay-as-you-go deployment has cached of the agents' prompts)",
@@ -134,7 +135,7 @@ fn savings(text: &mut String, seeds: u64) {
     }
 }
 
-fn sizes(text: &mut String, seeds: u64) {
+fn sizes(text: &mut String, seeds: &Range<u64>) {
     head(
         text,
         "\n**Sizes and depths** (demand 1.3; the twin, first come)",
@@ -176,7 +177,7 @@ pub fn halved(run: &Figures) -> [f64; 4] {
     [refusals(lost, lost + 5), busy(lost + 5, back), minutes as f64 + 1.0, busy(back + 10, back + 15)]
 }
 
-fn changes(text: &mut String, seeds: u64) {
+fn changes(text: &mut String, seeds: &Range<u64>) {
     head(
         text,
         "\n**Capacity halves, and comes back after half an hour; nobody is told** (demand 1.3 of the whole)",
@@ -210,7 +211,7 @@ pub fn while_batch_comes(run: &Figures) -> f64 {
     counted.iter().map(|one| one.work).sum::<f64>() / counted.iter().map(|one| one.takes).sum::<f64>()
 }
 
-fn valley(text: &mut String, seeds: u64) {
+fn valley(text: &mut String, seeds: &Range<u64>) {
     head(
         text,
         "\n**Batch calls in the valleys** (interactive calls for 70 % of the capacity, batch calls for 24 %)",

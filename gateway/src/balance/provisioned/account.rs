@@ -11,6 +11,7 @@ use crate::balance::ptu::saved::Saved;
 use crate::balance::ptu::shares::Shares;
 use crate::balance::ptu::steer::{Call, Decision, Rules, Steering};
 use crate::balance::ptu::twin::Twin;
+use crate::balance::ptu::under_way::Load;
 use crate::clock::Tick;
 
 #[derive(Debug)]
@@ -33,8 +34,8 @@ pub(super) struct State {
 
 /// What is booked for a request.
 pub(super) struct Booked {
-    /// The input tokens; `None` if no rate is known.
-    pub(super) tokens: Option<f64>,
+    /// In input tokens; `None` if no rate is known.
+    pub(super) load: Option<Load>,
     /// How far the level was above the line before.
     pub(super) above: f64,
     /// The share of the PTU that it uses.
@@ -74,7 +75,7 @@ impl State {
         let price = demand.elsewhere.filter(|_| expected > 0.0).map_or(0.0, |elsewhere| elsewhere.of(&demand.ask, usual) / expected);
         Call {
             class: demand.caller.class,
-            booked: booked(capacity, demand, usual),
+            expected: expected.min(booked(capacity, demand, usual)),
             price,
             deadline: demand.needed_by,
             takes: demand.takes,
@@ -115,13 +116,16 @@ impl State {
         let Some(capacity) = &self.capacity else {
             let one = Capacity { per_second: 1.0, output_ratio: self.config.output_ratio };
             self.flow.add(one.expected(&demand.ask, usual), now);
-            return Booked { tokens: None, above: 0.0, share };
+            return Booked { load: None, above: 0.0, share };
         };
-        let load = booked(capacity, demand, usual);
-        let tokens = load * capacity.per_second;
-        self.shares.add(share, load, now);
-        self.tally.booked += tokens;
-        Booked { tokens: Some(tokens), above: self.twin.admitted(now, load), share }
+        let booked = booked(capacity, demand, usual);
+        let (load, per_second) = (Load { booked, expected: capacity.expected(&demand.ask, usual).min(booked) }, capacity.per_second);
+        self.shares.add(share, booked, now);
+        let (above, load) = self.twin.admitted(now, load);
+        let load = load.times(per_second);
+        self.tally.booked += load.booked;
+        self.tally.expected += load.expected;
+        Booked { load: Some(load), above, share }
     }
 
     pub(super) fn refused(&mut self, wait: Duration, now: Tick) {

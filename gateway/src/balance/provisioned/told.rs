@@ -71,8 +71,12 @@ pub struct View {
 pub struct Tally {
     /// Booked.
     pub booked: f64,
+    /// Expected to be used.
+    pub expected: f64,
     /// Of what was booked: what has ended.
     pub ended: f64,
+    /// The same of what was expected.
+    pub ended_expected: f64,
     /// What that used.
     pub used: f64,
     /// Requests that were accepted.
@@ -102,7 +106,9 @@ impl Tally {
     pub fn since(&self, before: &Tally) -> Option<Tally> {
         (self.booked >= before.booked && self.ended >= before.ended).then(|| Tally {
             booked: self.booked - before.booked,
+            expected: (self.expected - before.expected).max(0.0),
             ended: self.ended - before.ended,
+            ended_expected: (self.ended_expected - before.ended_expected).max(0.0),
             used: (self.used - before.used).max(0.0),
             accepted: self.accepted.saturating_sub(before.accepted),
             refused: self.refused.saturating_sub(before.refused),

@@ -75,6 +75,11 @@ impl Filter {
         (xx + 2.0 * open * xh + open * open * hh).max(1e-6).sqrt()
     }
 
+    /// The standard deviation of the drain.
+    pub(super) fn drain_deviation(&self) -> f64 {
+        self.p[3].sqrt()
+    }
+
     /// The observed level is `value`, give or take `deviation`. Returns by how much the estimate of it changed.
     pub(super) fn observe(&mut self, value: f64, open: f64, deviation: f64) -> f64 {
         let before = self.observed(open);

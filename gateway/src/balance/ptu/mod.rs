@@ -9,6 +9,7 @@
 //! | [`load`] | what a call adds to the level: expected, and used |
 //! | [`rates`] | the shipped table: what a unit takes of each model |
 //! | [`shares`] | what consumers, groups and classes are guaranteed of it |
+//! | [`under_way`] | the load of calls: booked, and expected |
 //! | [`steer`] | who may use the room, who waits, who goes elsewhere |
 //!
 //! The unit of load is the second of configured capacity: 2.0 is what the configured rate drains in two seconds.
@@ -21,3 +22,4 @@ pub mod saved;
 pub mod shares;
 pub mod steer;
 pub mod twin;
+pub mod under_way;

@@ -11,12 +11,17 @@ pub struct Saved {
     pub drain: f64,
     /// What the bucket holds for calls under way beyond their use, as a share of what is booked for them.
     pub held: f64,
-    /// Used load as a share of the booked.
-    pub real: f64,
+    /// What calls use, as a share of what was expected of them. An earlier program did not know that.
+    #[serde(default = "as_expected")]
+    pub used: f64,
     /// The mean booking in seconds.
     pub size: f64,
     /// Refusals that may be spent.
     pub spare: f64,
+}
+
+fn as_expected() -> f64 {
+    1.0
 }
 
 impl Saved {

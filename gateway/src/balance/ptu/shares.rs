@@ -112,6 +112,7 @@ impl Shares {
 mod tests {
     use super::*;
     use crate::balance::ptu::twin::{Fit, Twin};
+    use crate::balance::ptu::under_way::Load;
 
     const NOW: Tick = Tick(3_600_000_000_000);
     const TEN: Caller = Caller { consumer: 10, group: Some(1), class: Class::Standard };
@@ -171,8 +172,8 @@ mod tests {
                 let share = all.of(caller);
                 let guard = all.guard(share, twin.drain(), now);
                 if twin.fits(now, guard, false) == Fit::Fits {
-                    twin.admitted(now, load);
-                    twin.settled(now, load, Some(load));
+                    let (_, sent) = twin.admitted(now, Load::exact(load));
+                    twin.settled(now, sent, Some(load));
                     all.add(share, load, now);
                     got[who] += load / seconds as f64;
                 }

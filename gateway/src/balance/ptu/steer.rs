@@ -36,7 +36,7 @@ pub struct Rules {
     pub prefer: Prefer,
     /// The share of the depth that cheap calls leave free.
     pub cheap_guard: f64,
-    /// The share of the depth that batch calls leave free.
+    /// The share of the depth that batch calls leave free, beside what the level may be above its estimate.
     pub batch_guard: f64,
     /// The drain that the other classes must leave for batch calls, as a share of the configured rate.
     pub batch_drain: f64,
@@ -49,7 +49,7 @@ impl Default for Rules {
         Rules {
             prefer: Prefer::FirstCome,
             cheap_guard: 0.2,
-            batch_guard: 0.65,
+            batch_guard: 0.6,
             batch_drain: 0.2,
             patience: [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(300)],
         }
@@ -61,8 +61,8 @@ impl Default for Rules {
 pub struct Call {
     /// Its class.
     pub class: Class,
-    /// The load that would be booked for it, in seconds of configured capacity.
-    pub booked: f64,
+    /// The load that it is expected to be, in seconds of configured capacity.
+    pub expected: f64,
     /// What it costs elsewhere, per second of the load that it is expected to be; in any money.
     pub price: f64,
     /// When its answer must be complete.
@@ -148,7 +148,7 @@ impl Steering {
         let batch = call.class == Class::Batch;
         let cheap = rules.prefer == Prefer::Savings && self.mean_price.is_some_and(|mean| call.price < mean);
         let guard = match () {
-            () if batch => rules.batch_guard,
+            () if batch => rules.batch_guard + twin.doubt(),
             () if cheap => rules.cheap_guard,
             () => 0.0,
         };
@@ -206,8 +206,8 @@ impl Steering {
             let mean = self.mean_price.get_or_insert(call.price);
             *mean += FOLLOWS * (call.price - *mean);
         }
-        if call.class != Class::Batch && call.booked.is_finite() && call.booked >= 0.0 {
-            self.arrivals.add(call.booked * twin.real(), now);
+        if call.class != Class::Batch && call.expected.is_finite() && call.expected >= 0.0 {
+            self.arrivals.add(call.expected * twin.real(), now);
         }
     }
 }
@@ -222,7 +222,7 @@ mod tests {
 
     fn call(class: Class, price: f64) -> Call {
         let (takes, waited) = (Duration::from_secs(5), Duration::ZERO);
-        Call { class, booked: 0.3, price, deadline: None, takes, waited, is_new: true, reserved: 0.0, queued: Some(0.0) }
+        Call { class, expected: 0.3, price, deadline: None, takes, waited, is_new: true, reserved: 0.0, queued: Some(0.0) }
     }
 
     /// A twin with this much in its bucket of ten seconds, without a probe to spend.
@@ -308,11 +308,11 @@ mod tests {
     proptest! {
         #[test]
         fn any_call_gets_a_decision_and_no_wait_is_for_ever(
-            class in 0usize..3, booked: f64, price: f64, queued: Option<f64>, waited in 0u64..400, deadline: Option<u64>, load in 0.0..10.0,
+            class in 0usize..3, expected: f64, price: f64, queued: Option<f64>, waited in 0u64..400, deadline: Option<u64>, load in 0.0..10.0,
         ) {
             let waited = Duration::from_secs(waited);
             let takes = Duration::from_secs(5);
-            let call = Call { class: Class::ALL[class], booked, price, deadline: deadline.map(Tick), takes, waited, is_new: waited.is_zero(), reserved: 0.0, queued };
+            let call = Call { class: Class::ALL[class], expected, price, deadline: deadline.map(Tick), takes, waited, is_new: waited.is_zero(), reserved: 0.0, queued };
             let mut steering = at_mean_one();
             let rules = savings();
             if let Decision::Wait(time) = steering.decide(&mut filled(load), &rules, &call, NOW) {

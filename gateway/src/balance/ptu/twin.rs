@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::filter::{DRAIN, Filter};
 use super::saved::Saved;
+use super::under_way::{Load, MOST, UnderWay, bounded};
 use crate::clock::Tick;
 
 /// The wait to pass to [`Twin::refused`] if a refusal names none.
@@ -44,13 +45,16 @@ const AT_BOUND: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3600);
 /// Mean bookings that the bucket must hold.
 const COARSE: f64 = 5.0;
-/// The largest load and level, in seconds: what is larger is an error of somebody's.
-const MOST: f64 = 3600.0;
+/// How much faster than estimated the level is thought to rise where it must not be underestimated, in standard deviations of the
+/// drain.
+const DOUBT: f64 = 0.5;
 /// How fast what the PTU takes is thought to fall and to rise with the drain, as the seconds in which it follows. The drain
 /// also falls when others send more for a while, and the bucket is as large as before.
 const FOLLOWS: (f64, f64) = (300.0, 60.0);
 /// Bounds of what the bucket holds, as shares of its configured depth.
 const HOLDS: (f64, f64) = (0.3, 1.5);
+/// Bounds of what calls use, as a share of what was expected.
+const REAL: (f64, f64) = (0.05, 5.0);
 /// The longest forecast; what is farther away isn't foreseeable.
 const FORESEEN: f64 = 600.0;
 
@@ -63,32 +67,6 @@ pub enum Fit {
     Probe,
     /// There is no room.
     Full,
-}
-
-/// Calls under way: the load that is booked for them, and the part of it that is in the level.
-#[derive(Debug, Clone, Copy, Default)]
-struct Open {
-    booked: f64,
-    expected: f64,
-}
-
-impl Open {
-    fn add(&mut self, booked: f64, expected: f64) {
-        self.booked = (self.booked + booked).min(MOST);
-        self.expected = (self.expected + expected).min(MOST);
-    }
-
-    /// Takes a booking out. Returns what of it is in the level, `expected` if it isn't known.
-    fn take(&mut self, booked: f64, expected: f64) -> f64 {
-        let in_level = if self.booked > 1e-6 { self.expected * (booked / self.booked).min(1.0) } else { expected };
-        self.booked = (self.booked - booked).max(0.0);
-        self.expected = (self.expected - in_level).max(0.0);
-        in_level
-    }
-
-    fn rescale(&mut self, ratio: f64) {
-        *self = Open { booked: (self.booked * ratio).min(MOST), expected: (self.expected * ratio).min(MOST) };
-    }
 }
 
 /// The refusals of one hour.
@@ -115,10 +93,12 @@ pub struct Twin {
     /// By how much observations have moved the level, all in all.
     moved: f64,
     /// Calls under way: of this node, of its peers.
-    open: Open,
-    peer_open: Open,
+    open: UnderWay,
+    peer_open: UnderWay,
     peer_at: Tick,
-    /// Used load as a share of the booked, and the mean booking.
+    /// By how much the level may be above its estimate, in seconds: nothing shows it while the PTU is nearly empty.
+    doubt: f64,
+    /// What calls use, as a share of what was expected of them, and the mean booking.
     real: f64,
     size: f64,
     /// Refusals that may be spent, and how many each admission earns.
@@ -133,11 +113,6 @@ pub struct Twin {
     hour: Hour,
 }
 
-/// A number that can't do harm: not infinite, not NaN, within bounds.
-fn bounded(value: f64, least: f64, most: f64) -> f64 {
-    if value.is_nan() { least } else { value.clamp(least, most) }
-}
-
 impl Twin {
     /// A twin of a bucket of this depth that is empty now. `refusals`: the share of attempts that may be refused.
     pub fn new(depth: Duration, refusals: f64, now: Tick) -> Self {
@@ -149,10 +124,11 @@ impl Twin {
             takes: 1.0,
             busy: 0.0,
             moved: 0.0,
-            open: Open::default(),
-            peer_open: Open::default(),
+            open: UnderWay::default(),
+            peer_open: UnderWay::default(),
             peer_at: now,
-            real: 0.7,
+            doubt: 0.0,
+            real: 1.0,
             size: 0.3,
             spare: SPARE.1,
             earned: PROVOKED * bounded(refusals, 0.0, 0.5),
@@ -188,37 +164,40 @@ impl Twin {
         if line < self.ramp { Fit::Probe } else { Fit::Full }
     }
 
-    /// A call of this booked load is sent. Returns the level before: pass that to [`Twin::accepted`].
-    pub fn admitted(&mut self, now: Tick, booked: f64) -> f64 {
+    /// A call of this load is sent. Returns the level before, for [`Twin::accepted`], and the load as it was counted, for
+    /// [`Twin::settled`].
+    pub fn admitted(&mut self, now: Tick, load: Load) -> (f64, Load) {
         self.run(now);
         // Less what observations have moved it, so that a later one isn't counted twice.
-        let (above, booked) = (self.level() - self.moved, bounded(booked, 0.0, MOST));
+        let above = self.level() - self.moved;
+        let load = Load { expected: load.expected * self.real, ..load }.sound();
         self.sent = now;
-        self.open.add(booked, booked * self.real);
-        self.filter.level = (self.filter.level + booked * self.real).min(MOST);
+        self.open.add(load);
+        self.filter.level = (self.filter.level + load.expected).min(MOST);
         self.spare = (self.spare + self.earned).min(SPARE.1);
         self.count(now, 1, 0);
-        above
+        (above, load)
     }
 
     /// The PTU accepted a call (the head of its answer says so): the bucket was not above the line when it was sent.
     pub fn accepted(&mut self, now: Tick, above: f64) {
         self.run(now);
         let above = bounded(above + self.moved, -MOST, MOST);
+        self.doubt = self.doubt.min((-above).max(0.0));
         self.moved += self.filter.below(above, self.booked());
         self.keep_within(now);
     }
 
-    /// A call has ended. `used`: its real load; `None` if it isn't known. A refused call settles with `Some(0.0)`, before
-    /// [`Twin::refused`] is called for it.
-    pub fn settled(&mut self, now: Tick, booked: f64, used: Option<f64>) {
+    /// A call has ended. `load`: as [`Twin::admitted`] counted it. `used`: its real load; `None` if it isn't known. A refused call
+    /// settles with `Some(0.0)`, before [`Twin::refused`] is called for it.
+    pub fn settled(&mut self, now: Tick, load: Load, used: Option<f64>) {
         self.run(now);
-        let booked = bounded(booked, 0.0, MOST);
-        let in_level = self.open.take(booked, booked * self.real);
-        self.correct(booked, in_level, used);
+        let load = load.sound();
+        let in_level = self.open.take(load);
+        self.correct(load, in_level, used);
         // What used nothing was refused, by the PTU or as a faulty request, and may have asked for anything.
         if used.is_none_or(|used| used > 0.0) {
-            self.size += 0.02 * (booked - self.size);
+            self.size += 0.02 * (load.booked - self.size);
         }
     }
 
@@ -260,17 +239,23 @@ impl Twin {
         self.depth
     }
 
-    /// Used load as a share of the booked.
+    /// What calls use, as a share of what was expected of them.
     pub fn real(&self) -> f64 {
         self.real
     }
 
-    /// Another node sent a call.
-    pub fn peer_admitted(&mut self, now: Tick, booked: f64) {
+    /// By how much the bucket may be fuller than its estimate says, as a share of what it holds: the drain is uncertain, and nothing
+    /// shows the level while it is low. Zero once it must be empty whatever the drain is.
+    pub fn doubt(&self) -> f64 {
+        self.doubt / self.holds()
+    }
+
+    /// Another node sent a call of this load, as it counted it.
+    pub fn peer_admitted(&mut self, now: Tick, load: Load) {
         self.run(now);
-        let booked = bounded(booked, 0.0, MOST);
-        self.peer_open.add(booked, booked * self.real);
-        self.filter.level = (self.filter.level + booked * self.real).min(MOST);
+        let load = load.sound();
+        self.peer_open.add(load);
+        self.filter.level = (self.filter.level + load.expected).min(MOST);
         (self.peer_at, self.sent) = (now, now);
     }
 
@@ -282,12 +267,12 @@ impl Twin {
     }
 
     /// Another node's call has ended.
-    pub fn peer_settled(&mut self, now: Tick, booked: f64, used: Option<f64>) {
+    pub fn peer_settled(&mut self, now: Tick, load: Load, used: Option<f64>) {
         self.run(now);
-        let booked = bounded(booked, 0.0, MOST);
-        let in_level = self.peer_open.take(booked, booked * self.real);
+        let load = load.sound();
+        let in_level = self.peer_open.take(load);
         self.peer_at = now;
-        self.correct(booked, in_level, used);
+        self.correct(load, in_level, used);
     }
 
     /// The PTU refused another node's call. `wait`: what is left of its wait; `ago`: how long ago it ended, and the level was at
@@ -302,7 +287,7 @@ impl Twin {
     /// Nothing more is heard of the other nodes: this one counts on its share of the drain.
     pub fn peers_lost(&mut self, now: Tick, nodes: u32) {
         self.run(now);
-        self.peer_open = Open::default();
+        self.peer_open = UnderWay::default();
         self.filter.drain = (self.drain() / f64::from(nodes.max(1))).max(DRAIN.0);
         self.keep_within(now);
     }
@@ -321,6 +306,7 @@ impl Twin {
         self.filter.level = ((self.filter.level + self.holds()) * ratio - self.holds()).clamp(-self.holds(), MOST);
         self.open.rescale(ratio);
         self.peer_open.rescale(ratio);
+        self.doubt = (self.doubt * ratio).min(MOST);
         self.size = (self.size * ratio).min(MOST);
         (self.spare, self.ramp) = (SPARE.1, 0.0);
     }
@@ -343,7 +329,7 @@ impl Twin {
             level: Some(bounded(self.level_at(now) - self.filter.held * self.booked(), -self.holds(), MOST)),
             drain: self.drain(),
             held: self.filter.held,
-            real: self.real,
+            used: self.real,
             size: self.size,
             spare: self.spare,
         }
@@ -353,16 +339,17 @@ impl Twin {
     /// probe, and not by a burst.
     pub fn restore(&mut self, saved: &Saved, now: Tick) {
         let unsure = if saved.level.is_some() { UNSURE.0 } else { UNSURE.1 };
+        self.doubt = if saved.level.is_some() { 0.0 } else { unsure * self.holds() };
         self.filter.drain = bounded(saved.drain, DRAIN.0, DRAIN.1);
         self.filter.held = bounded(saved.held, 0.0, 1.5);
         self.takes = self.drain();
         let level = saved.level.unwrap_or(-MARGIN * self.holds());
         self.filter.set_level(bounded(level, -self.holds(), MOST), unsure * self.holds());
-        self.real = bounded(saved.real, 0.01, 2.0);
+        self.real = bounded(saved.used, REAL.0, REAL.1);
         self.size = bounded(saved.size, 0.0, MOST);
         self.spare = bounded(saved.spare, SPARE.0, SPARE.1);
         self.at = now;
-        (self.open, self.peer_open, self.ramp) = (Open::default(), Open::default(), 0.0);
+        (self.open, self.peer_open, self.ramp) = (UnderWay::default(), UnderWay::default(), 0.0);
         self.keep_within(now);
     }
 
@@ -372,7 +359,8 @@ impl Twin {
         self.at = self.at.max(now);
         if passed > PAUSE {
             self.filter.set_level(-MARGIN * self.holds(), UNSURE.1 * self.holds());
-            (self.open, self.peer_open) = (Open::default(), Open::default());
+            self.doubt = UNSURE.1 * self.holds();
+            (self.open, self.peer_open) = (UnderWay::default(), UnderWay::default());
             return;
         }
         // A decision, its booking and what they show come at the same time.
@@ -382,12 +370,13 @@ impl Twin {
         let seconds = passed.as_secs_f64();
         self.busy = self.averaged(seconds, self.busy_share(seconds));
         self.filter.pass(seconds);
+        self.doubt = (self.doubt + DOUBT * self.filter.drain_deviation() * seconds).min(MOST);
         let follows = if self.drain() > self.takes { FOLLOWS.1 } else { FOLLOWS.0 };
         self.takes += (1.0 - (-seconds / follows).exp()) * (self.drain() - self.takes);
         self.keep_within(now);
         // Whoever has said nothing for so long has nothing under way.
-        if self.peer_open.booked > 0.0 && now.since(self.peer_at) > PAUSE {
-            self.peer_open = Open::default();
+        if self.peer_open.booked() > 0.0 && now.since(self.peer_at) > PAUSE {
+            self.peer_open = UnderWay::default();
         }
     }
 
@@ -412,7 +401,7 @@ impl Twin {
 
     /// The load that is booked for calls under way.
     fn booked(&self) -> f64 {
-        self.open.booked + self.peer_open.booked
+        self.open.booked() + self.peer_open.booked()
     }
 
     /// What the bucket holds, in seconds of configured capacity. Its depth is a time at the rate that the PTU really takes.
@@ -433,15 +422,16 @@ impl Twin {
         self.level() + self.margin() + bounded(guard, 0.0, 1.0) * self.holds()
     }
 
-    /// Corrects a booking. A call that used nothing was refused, and says nothing of what calls use.
-    fn correct(&mut self, booked: f64, in_level: f64, used: Option<f64>) {
+    /// Corrects what was expected of a call. One that used nothing was refused, and says nothing of what calls use.
+    fn correct(&mut self, load: Load, in_level: f64, used: Option<f64>) {
         let used = used.map(|used| bounded(used, 0.0, MOST));
         self.filter.level = bounded(self.filter.level + used.unwrap_or(in_level) - in_level, -2.0 * MOST, MOST);
         if let Some(used) = used.filter(|used| *used > 0.0)
-            && booked > 0.0
+            && load.expected > 1e-9
         {
-            let weight = (0.01 * booked / self.size.max(1e-6)).min(0.5);
-            self.real = bounded(self.real + weight * (used / booked - self.real), 0.01, 2.0);
+            // By size: it is the sum of all calls that must be right.
+            let weight = (0.01 * load.booked / self.size.max(1e-6)).min(0.2);
+            self.real = bounded(self.real * (1.0 + weight * (used / load.expected - 1.0).clamp(-1.0, 5.0)), REAL.0, REAL.1);
         }
     }
 
@@ -450,7 +440,7 @@ impl Twin {
         let wait = wait.as_secs_f64().min(FORESEEN);
         let level = wait - ago.as_secs_f64();
         self.moved += self.filter.observe(level, self.booked(), (exact * exact + IN_FLIGHT * self.booked() * self.size).sqrt());
-        self.ramp = 0.0;
+        (self.ramp, self.doubt) = (0.0, 0.0);
         self.until = self.until.max(now + Duration::from_secs_f64(wait));
         self.keep_within(now);
     }
@@ -459,6 +449,7 @@ impl Twin {
     fn keep_within(&mut self, now: Tick) {
         let under = -self.holds() - self.level();
         if under > 0.0 {
+            self.doubt = (self.doubt - under).max(0.0);
             self.filter.set_level(self.filter.level + under, UNSURE.0 * self.holds());
         }
         self.filter.level = bounded(self.filter.level, -2.0 * MOST, MOST);

@@ -112,7 +112,8 @@ pub enum RawUnknownPrice {
 pub struct RawDeploymentPrice {
     /// The entry of the price table that applies, such as `azure/eu/gpt-4o`.
     pub table: Option<String>,
-    /// US dollars per hour, independent of usage: provisioned throughput. Divided among consumers by usage.
+    /// US dollars per hour, independent of usage: provisioned throughput. Divided among consumers by usage, or by
+    /// shares (`ptu.NAME.cost`).
     pub usd_per_hour: Option<f64>,
     /// US dollars per million input tokens.
     pub input: Option<f64>,

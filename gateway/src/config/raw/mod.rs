@@ -38,7 +38,7 @@ pub use portal::{RawIssuedKeys, RawPortal};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use service_tier::RawServiceTier;
 pub use sign_in::{RawEveryone, RawSignIn, RawSignInRoles};
-pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
+pub use steering::{RawPatience, RawPrefer, RawPtu, RawPtuCost, RawShare, RawSpill};
 
 /// Which backend has each stored object, and which consumer made it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -29,6 +29,19 @@ pub struct RawPtu {
     /// With `spill = "ahead"`: who is guaranteed how much of it. What they don't need is lent to all.
     #[serde(default)]
     pub shares: Vec<RawShare>,
+    /// How reports divide its price per hour (`prices`) among consumers. Default `by-use`.
+    pub cost: Option<RawPtuCost>,
+}
+
+/// How reports divide the price per hour of provisioned throughput.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawPtuCost {
+    /// By tokens, among those who used it in that hour.
+    #[default]
+    ByUse,
+    /// By `shares`, used or not. What nobody has a share of is divided by tokens among those who have none.
+    ByShare,
 }
 
 /// What a consumer, a group or a class is guaranteed of provisioned throughput.

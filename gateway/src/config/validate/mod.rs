@@ -7,6 +7,7 @@ pub(super) mod limits;
 mod metering;
 mod pools;
 mod portal;
+mod price_shares;
 mod quota_pools;
 mod server;
 mod sign_in;
@@ -30,15 +31,16 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let Some(raw) = raw else { return Err(sorted(problems)) };
     let literals = raw.server.allow_literal_secrets.unwrap_or(false);
     let mut check = Checker { places, secrets, literals, broken, problems, warnings: Vec::new() };
+    let state_dir = raw.server.state_dir.as_ref().map(std::path::Path::new);
     let server = server::read(&raw.server, &mut check);
     let prices = metering::prices(raw.prices.as_ref(), &mut check);
     let names = steering::Names { consumers: &raw.consumers, groups: &raw.groups };
     let backends = backends::read(&raw.backends, &prices, &names, &mut check);
     let pools = pools::read(&raw.pools, &raw.backends, &mut check);
+    let prices_by_share = price_shares::read(&raw.backends, &backends, &raw.consumers, state_dir.is_some(), &mut check);
     let quota_pools = quota_pools::read(&raw.pools, &backends, &prices, &mut check);
     let mut groups = groups::read(&raw.groups, &mut check);
     let known = Known::new(&raw.pools, &raw.backends, &raw.groups);
-    let state_dir = raw.server.state_dir.as_ref().map(std::path::Path::new);
     let around = Around { pools: &raw.pools, consumers: &raw.consumers, known: &known, state_dir };
     let plugins = plugins::read(&raw.plugins, &around, &mut check);
     let auth = &plugins.auth;
@@ -106,6 +108,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             usage,
             ledger,
             prices,
+            prices_by_share,
             objects,
             redis,
             log: Log { level, access, text: log.format == Some(super::raw::RawLogFormat::Text) },

@@ -160,6 +160,7 @@ fn request(row: &StringRecord, columns: &Columns, names: &mut Names) -> Result<R
         class: class.transpose()?,
         cap: given(columns.cap).map(|text| count(text, "cap")).transpose()?,
         took,
+        first: None,
         deadline: given(columns.deadline).map(|text| span(text, 1.0, "deadline_s")).transpose()?,
         api: Api::Chat,
         usage: Usage { input, output, cached_input: cached, ..Usage::default() },

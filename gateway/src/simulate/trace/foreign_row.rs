@@ -64,6 +64,7 @@ impl Row {
             usage,
             cap: None,
             took,
+            first: None,
             deadline: None,
             seen: Some(Arc::new(seen)),
         }

@@ -39,7 +39,7 @@ impl Trace for LedgerTrace {
                 continue;
             }
             return Ok(Some(Request {
-                at: Tick(u64::try_from(row.at).unwrap_or(0).saturating_mul(1_000_000)),
+                at: Tick(u64::try_from(row.at).unwrap_or(0).saturating_mul(1_000_000)) + Duration::from_micros(row.at_us.into()),
                 model: names.number(&row.kind.model),
                 consumer: row.consumer.as_deref().map(|name| names.number(name)),
                 api: row.kind.api.unwrap_or(Api::Chat),
@@ -47,6 +47,7 @@ impl Trace for LedgerTrace {
                 usage: row.usage,
                 cap: row.cap,
                 took: Some(Duration::from_micros(row.us)),
+                first: row.first(),
                 deadline: None,
                 seen: None,
             }));

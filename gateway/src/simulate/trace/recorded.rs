@@ -186,6 +186,7 @@ impl Group {
             usage: answered.map_or_else(Usage::default, |row| row.usage),
             cap: facts.cap,
             took: answered.map(|row| Duration::from_micros(row.us)),
+            first: answered.and_then(Attempted::first),
             deadline: None,
             seen: Some(Arc::new(seen)),
         })
