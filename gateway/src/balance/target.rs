@@ -287,6 +287,11 @@ impl Target {
         self.line.drained.store(drained, Ordering::Relaxed);
     }
 
+    /// Whether an operator has drained it.
+    pub fn is_drained(&self) -> bool {
+        self.line.drained.load(Ordering::Relaxed)
+    }
+
     /// Until when it is throttled for all, if it is.
     pub fn throttled_until(&self, now: Tick) -> Option<Tick> {
         let until = self.state.lock().shared.throttled_until;

@@ -87,11 +87,19 @@ impl AdminApi {
 
     /// The answer's status and body.
     async fn ask(&self, method: Method, path: &str) -> Result<(u16, Value), String> {
+        self.send(method, path, None).await
+    }
+
+    /// The same for a request with a body.
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), String> {
         http_client::install_crypto();
         let client = http_client::local().map_err(|error| error.to_string())?;
         let mut request = client.request(method, format!("http://{}{path}", self.address)).timeout(LIMIT);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
         }
         let unreachable = |error: reqwest::Error| {
             let causes = crate::backend::auth::causes(&error.without_url());
@@ -151,6 +159,14 @@ pub(super) fn ask(connection: &Connection, method: Method, path: &str, format: i
     }
 }
 
+/// Sends a request with a body to the gateway of this config, and prints its answer in the given format, or the error.
+pub(super) fn send(connection: &Connection, method: Method, path: &str, body: &Value, format: impl Fn(&Value) -> String) -> ExitCode {
+    match AdminApi::of(connection) {
+        Ok(api) => print(wait_for(api.send(method, path, Some(body))), format),
+        Err(code) => code,
+    }
+}
+
 /// Runs a request to its end, on this thread.
 fn wait_for<T>(request: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
@@ -160,7 +176,7 @@ fn wait_for<T>(request: impl Future<Output = Result<T, String>>) -> Result<T, St
 /// Prints an answer in the given format, or the error.
 fn print(answer: Result<(u16, Value), String>, format: impl Fn(&Value) -> String) -> ExitCode {
     match answer {
-        Ok((200, body)) => {
+        Ok((200 | 201, body)) => {
             println!("{}", format(&body));
             ExitCode::SUCCESS
         }

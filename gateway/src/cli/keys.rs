@@ -10,10 +10,9 @@ use serde_json::Value;
 use spillway_plugins::auth::{Pepper, Validity, digest, key_text};
 
 use crate::clock::Clock;
-use crate::config::scalar::{DurationText, TimeText};
 use crate::config::{Config, identifier};
 use crate::http_client;
-use crate::issued_keys::random_key;
+use crate::issued_keys::{self, random_key};
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -33,7 +32,13 @@ pub(super) enum KeysCommand {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// List the keys of a config: consumer, age, and when last used.
+    /// Issue a key at the running gateway: prints the key, once. It works at once, and without a change of the config.
+    Issue(super::issued_keys::IssueArguments),
+    /// Revoke a key that was issued at the running gateway.
+    Revoke(super::issued_keys::RevokeArguments),
+    /// Issue a key in the place of another one, which stays valid for a while.
+    Rotate(super::issued_keys::RotateArguments),
+    /// List the keys of a config, and those that its running gateway has issued: consumer, age, and when last used.
     List {
         /// The config file.
         #[arg(short, long, value_name = "FILE")]
@@ -44,6 +49,9 @@ pub(super) enum KeysCommand {
 pub(super) fn run(command: KeysCommand) -> ExitCode {
     let done = match command {
         KeysCommand::New { consumer, expires, not_before, config } => new(&consumer, expires.as_deref(), not_before.as_deref(), config),
+        KeysCommand::Issue(arguments) => Ok(super::issued_keys::issue(&arguments)),
+        KeysCommand::Revoke(arguments) => Ok(super::issued_keys::revoke(&arguments)),
+        KeysCommand::Rotate(arguments) => Ok(super::issued_keys::rotate(&arguments)),
         KeysCommand::List { config } => list(&config),
     };
     done.unwrap_or_else(|error| {
@@ -112,40 +120,48 @@ pub(super) fn make(
 
 /// A time as the config writes it, or a duration from now.
 fn when(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
-    let later = || Some(now + text.parse::<DurationText>().ok()?.0);
-    text.parse::<TimeText>()
-        .map(|at| at.0)
-        .ok()
-        .or_else(later)
-        .ok_or_else(|| format!("'{text}' is neither a duration such as 90d nor a date such as 2027-01-31"))
+    issued_keys::when(text, now).ok_or_else(|| format!("'{text}' is neither a duration such as 90d nor a date such as 2027-01-31"))
 }
 
 fn list(path: &std::path::Path) -> Result<ExitCode, String> {
     let Ok(config) = super::load(path) else { return Ok(ExitCode::from(2)) };
     let now = Clock::new().wall();
-    let used = last_uses(&config);
-    println!("{:<24} {:<16} {:<10} {:<22} last use", "consumer", "key", "age", "state");
+    let known = known_keys(&config);
+    println!("{:<24} {:<16} {:<21} {:<10} {:<22} last use", "consumer", "key", "id", "age", "state");
+    let last_use = |at: Option<i64>| at.map_or_else(|| "not since the start".to_owned(), |at| ago(at, now));
     for (consumer, key) in config.consumers.iter().flat_map(|consumer| consumer.keys.iter().map(move |key| (consumer, key))) {
-        let last = match &used {
-            Ok(used) => used
-                .iter()
-                .find(|(id, _)| *id == identifier(&key.stored))
-                .and_then(|(_, at)| *at)
-                .map_or_else(|| "not since the start".to_owned(), |at| ago(at, now)),
+        let id = identifier(&key.stored);
+        let last = match &known {
+            Ok(known) => last_use(known.iter().find(|known| known["id"] == *id).and_then(|known| known["last_use"].as_i64())),
             Err(_) => "?".to_owned(),
         };
-        let hint = key.hint.clone().unwrap_or_else(|| identifier(&key.stored));
+        let hint = key.hint.clone().unwrap_or_else(|| id.clone());
         let age = key.created.map_or_else(|| "?".to_owned(), |at| days(now.timestamp() - at));
-        println!("{:<24} {hint:<16} {age:<10} {:<22} {last}", consumer.name, state(key.validity, now.timestamp()));
+        println!("{:<24} {hint:<16} {id:<21} {age:<10} {:<22} {last}", consumer.name, state(key.validity, now.timestamp()));
     }
-    if let Err(error) = used {
-        eprintln!("\nThe running gateway, which knows when keys were last used, gave no answer: {error}");
+    for key in known.iter().flatten().filter(|key| key["source"] == "issued") {
+        let text = |name: &str| key[name].as_str().unwrap_or("?");
+        let validity = Validity { not_before: key["not_before"].as_i64(), expires: key["expires"].as_i64() };
+        let state = match (key["revoked"].as_i64(), text("state")) {
+            (Some(at), _) => format!("revoked {}", day(at)),
+            (None, "no consumer") => "consumer not in config".to_owned(),
+            _ => state(validity, now.timestamp()),
+        };
+        let age = key["created"].as_i64().map_or_else(|| "?".to_owned(), |at| days(now.timestamp() - at));
+        let last = last_use(key["last_use"].as_i64());
+        println!("{:<24} {:<16} {:<21} {age:<10} {state:<22} {last}", text("consumer"), text("hint"), text("id"));
+    }
+    if let Err(error) = known {
+        eprintln!("\nThe running gateway, which knows when keys were last used and which keys it has issued, gave no answer: {error}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn day(at: i64) -> String {
+    DateTime::from_timestamp(at, 0).map_or_else(String::new, |at| at.format("%Y-%m-%d").to_string())
+}
+
 fn state(validity: Validity, now: i64) -> String {
-    let day = |at: i64| DateTime::from_timestamp(at, 0).map_or_else(String::new, |at| at.format("%Y-%m-%d").to_string());
     match validity {
         Validity { not_before: Some(from), .. } if now < from => format!("from {}", day(from)),
         Validity { expires: Some(until), .. } if until <= now => format!("expired {}", day(until)),
@@ -171,8 +187,8 @@ fn ago(at: i64, now: DateTime<Utc>) -> String {
     }
 }
 
-/// When keys were last used, from the running gateway's admin listener.
-fn last_uses(config: &Config) -> Result<Vec<(String, Option<i64>)>, String> {
+/// The keys that the running gateway knows, from its admin listener.
+fn known_keys(config: &Config) -> Result<Vec<Value>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let client = http_client::local().map_err(|error| error.to_string())?;
@@ -184,7 +200,6 @@ fn last_uses(config: &Config) -> Result<Vec<(String, Option<i64>)>, String> {
         let status = answer.status();
         let text = answer.text().await.map_err(|error| error.without_url().to_string())?;
         let value: Value = serde_json::from_str(&text).map_err(|_| format!("{} answered {status}", config.server.admin))?;
-        let keys = value["keys"].as_array().ok_or_else(|| format!("{} answered {status}", config.server.admin))?;
-        Ok(keys.iter().filter_map(|key| Some((key["id"].as_str()?.to_owned(), key["last_use"].as_i64()))).collect())
+        value["keys"].as_array().cloned().ok_or_else(|| format!("{} answered {status}", config.server.admin))
     })
 }

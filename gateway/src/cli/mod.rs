@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod import;
 mod init;
+mod issued_keys;
 mod keys;
 mod load;
 mod log_file;

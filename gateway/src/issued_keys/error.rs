@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::redis::RedisError;
+
 /// Why a key can't be issued or changed. If it isn't said otherwise, nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
@@ -45,12 +47,9 @@ pub enum IssueError {
     /// The key would never be valid.
     #[error("the key would never be valid: its end must be in the future, and after 'not_before'")]
     NeverValid,
-    /// No key has this id.
-    #[error("there is no issued key with the id '{id}'; GET /api/keys lists them. Keys of the config file are changed there")]
-    UnknownKey {
-        /// The id.
-        id: String,
-    },
+    /// No key has this id. It isn't repeated: somebody may have sent the key itself.
+    #[error("no issued key has this id; GET /api/keys lists them. Keys of the config file are changed there")]
+    UnknownKey,
     /// The key has ended.
     #[error("the key '{id}' is revoked or expired: it can't be rotated; issue another one")]
     Ended {
@@ -95,7 +94,7 @@ impl IssueError {
             IssueError::Text { field, .. } => field,
             IssueError::NeverValid => "expires",
             IssueError::NoFolder
-            | IssueError::UnknownKey { .. }
+            | IssueError::UnknownKey
             | IssueError::Ended { .. }
             | IssueError::Full { .. }
             | IssueError::NoRandomNumbers
@@ -114,4 +113,15 @@ pub struct KeyFileError {
     pub path: PathBuf,
     /// Why.
     pub source: io::Error,
+}
+
+/// The issued keys can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// Their file.
+    #[error("{0}")]
+    File(#[from] KeyFileError),
+    /// Redis.
+    #[error("{0}")]
+    Redis(#[from] RedisError),
 }

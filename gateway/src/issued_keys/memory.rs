@@ -1,6 +1,7 @@
 //! All issued keys that this node knows, and which of them are still to be stored, or to be sent to other nodes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -25,11 +26,13 @@ pub(super) enum Source {
 
 #[derive(Debug, Default)]
 struct State {
-    known: HashMap<Arc<str>, StoredKey>,
+    known: BTreeMap<Arc<str>, StoredKey>,
     /// Ids of keys of which the file doesn't have the latest state.
     unsaved: HashSet<Arc<str>>,
     /// Ids of keys of which Redis may not have the latest state.
     unsent: HashSet<Arc<str>>,
+    /// Ids of keys that were forgotten, and that Redis may still have.
+    forgotten: BTreeSet<Arc<str>>,
     revoked: i64,
 }
 
@@ -37,13 +40,17 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Memory {
     live: Arc<LiveKeys>,
+    /// Whether there is a file.
+    has_file: bool,
+    /// Whether there is Redis.
+    is_shared: bool,
     state: Mutex<State>,
     metrics: IssuedKeyMetrics,
 }
 
 impl Memory {
-    pub(super) fn new(live: Arc<LiveKeys>, metrics: IssuedKeyMetrics) -> Self {
-        Memory { live, state: Mutex::default(), metrics }
+    pub(super) fn new(has_file: bool, is_shared: bool, metrics: IssuedKeyMetrics) -> Self {
+        Memory { live: Arc::default(), has_file, is_shared, state: Mutex::default(), metrics }
     }
 
     /// The keys that requests are checked against.
@@ -54,7 +61,7 @@ impl Memory {
     /// Takes over what is said about keys. From now on requests are checked against it.
     pub(super) fn learn(&self, keys: impl IntoIterator<Item = StoredKey>, from: Source) {
         let mut state = self.state.lock();
-        let State { known, unsaved, unsent, revoked } = &mut *state;
+        let State { known, unsaved, unsent, revoked, .. } = &mut *state;
         for key in keys {
             let id = Arc::clone(&key.made.id);
             let before = known.get(&id).cloned();
@@ -73,18 +80,18 @@ impl Memory {
             let is_all = *now == key;
             match from {
                 Source::Here => {
-                    unsaved.insert(Arc::clone(&id));
-                    unsent.insert(id);
+                    if self.has_file {
+                        unsaved.insert(Arc::clone(&id));
+                    }
+                    unsent.extend(self.is_shared.then_some(id));
                 }
                 Source::File if is_all => {
                     unsaved.remove(&id);
-                    if changed {
-                        unsent.insert(id);
-                    }
+                    unsent.extend((changed && self.is_shared).then_some(id));
                 }
                 Source::File => {}
                 Source::Redis => {
-                    if changed {
+                    if changed && self.has_file {
                         unsaved.insert(Arc::clone(&id));
                     }
                     if is_all {
@@ -146,20 +153,40 @@ impl Memory {
         unsent.extend(known.keys().cloned());
     }
 
-    /// Forgets keys that ended long before `now`, in seconds since 1970. Returns their ids.
-    pub(super) fn forget_ended(&self, now: i64) -> Vec<Arc<str>> {
+    /// Up to `most` keys that come after this one.
+    pub(super) fn some_after(&self, id: &str, most: usize) -> Vec<StoredKey> {
+        let state = self.state.lock();
+        state.known.range::<str, _>((Bound::Excluded(id), Bound::Unbounded)).take(most).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Up to `most` ids of keys that were forgotten, and that Redis may still have.
+    pub(super) fn forgotten(&self, most: usize) -> Vec<Arc<str>> {
+        self.state.lock().forgotten.iter().take(most).cloned().collect()
+    }
+
+    /// Redis doesn't have these any longer.
+    pub(super) fn are_gone(&self, ids: &[Arc<str>]) {
+        let mut state = self.state.lock();
+        state.forgotten.retain(|id| !ids.contains(id));
+    }
+
+    /// Forgets keys that ended long before `now`, in seconds since 1970.
+    pub(super) fn forget_ended(&self, now: i64) {
         let mut state = self.state.lock();
         let over: Vec<Arc<str>> = state.known.iter().filter(|(_, key)| key.is_over(now)).map(|(id, _)| Arc::clone(id)).collect();
         for id in &over {
-            if let Some(key) = state.known.remove(id) {
+            if let Some(key) = state.known.remove(&**id) {
                 state.revoked -= i64::from(key.revoked.is_some());
                 self.live.remove(&key.made.stored);
             }
             state.unsaved.remove(id);
             state.unsent.remove(id);
         }
+        if self.is_shared {
+            let room = MOST.saturating_sub(state.forgotten.len());
+            state.forgotten.extend(over.into_iter().take(room));
+        }
         self.show(&state);
-        over
     }
 
     /// The key with this id.
@@ -185,6 +212,16 @@ impl Memory {
         }
         let state = self.state.lock();
         state.known.iter().any(|(id, key)| !state.unsaved.contains(id) && written.get(id) != Some(key))
+    }
+
+    /// Counts a key in Redis that isn't signed as it should be.
+    pub(super) fn refused(&self) {
+        self.metrics.refused.inc();
+    }
+
+    /// Shows whether keys are exchanged with other nodes.
+    pub(super) fn shared(&self, are_shared: bool) {
+        self.metrics.shared.set(i64::from(are_shared));
     }
 
     /// Counts damaged pieces of the file.

@@ -8,18 +8,23 @@
 //! ```
 
 mod error;
+mod exchange;
 mod file;
+mod kept;
 mod live;
 mod memory;
 mod random_key;
 mod record;
 mod rules;
 mod shapes;
+mod signed;
 mod store;
 mod text;
+mod when;
 
-pub use error::{IssueError, KeyFileError};
+pub use error::{IssueError, KeyFileError, KeysError};
 pub use live::{LiveKey, LiveKeys};
 pub use random_key::{NoRandomNumbers, random_id, random_key};
 pub use shapes::{Issued, KeyRecord, NewKey};
 pub use store::IssuedKeys;
+pub use when::when;

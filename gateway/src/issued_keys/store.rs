@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use spillway_plugins::auth::key_text;
 use tracing::{info, warn};
 
-use super::error::{IssueError, KeyFileError};
+use super::error::{IssueError, KeyFileError, KeysError};
+use super::exchange::KeyExchange;
 use super::file::KeyFile;
 use super::live::LiveKeys;
 use super::memory::{MOST, Memory, Source};
@@ -28,7 +29,8 @@ pub struct IssuedKeys {
     pub(super) memory: Memory,
     rules: ArcSwap<Rules>,
     file: Option<Mutex<KeyFile>>,
-    clock: Clock,
+    pub(super) exchange: Option<KeyExchange>,
+    pub(super) clock: Clock,
 }
 
 impl IssuedKeys {
@@ -36,13 +38,15 @@ impl IssuedKeys {
     /// are known by Redis.
     ///
     /// # Errors
-    /// If there is a file of keys that can't be read: without it, good keys would be refused.
-    pub fn open(config: &Config, clock: Clock, metrics: IssuedKeyMetrics) -> Result<Self, KeyFileError> {
+    /// If the URL of Redis can't be used, or if there is a file of keys that can't be read: without it, good keys would be
+    /// refused.
+    pub fn open(config: &Config, clock: Clock, metrics: IssuedKeyMetrics) -> Result<Self, KeysError> {
         let folder = config.server.state_dir.as_deref();
         let keys = IssuedKeys {
-            memory: Memory::new(Arc::default(), metrics),
+            memory: Memory::new(folder.is_some(), config.redis.is_some(), metrics),
             rules: ArcSwap::from_pointee(Rules::of(config)),
             file: folder.map(|folder| Mutex::new(KeyFile::new(folder))),
+            exchange: config.redis.as_ref().map(KeyExchange::new).transpose()?,
             clock,
         };
         if let Some(folder) = folder {
@@ -209,8 +213,7 @@ impl IssuedKeys {
     }
 
     fn revoke_now(&self, id: &str, by: &str) -> Result<KeyRecord, IssueError> {
-        let unknown = || IssueError::UnknownKey { id: id.chars().take(64).collect() };
-        let mut key = self.memory.get(id).ok_or_else(unknown)?;
+        let mut key = self.memory.get(id).ok_or(IssueError::UnknownKey)?;
         if key.revoked.is_none() {
             key.revoked = Some(Revoked { at: self.now(), by: by.to_owned() });
             // First of all: whatever happens to the disk, the key must not work any longer.
@@ -220,14 +223,14 @@ impl IssuedKeys {
         if self.file.is_some() {
             self.save().map_err(IssueError::RevokedButNotStored)?;
         }
-        self.find(id).ok_or_else(unknown)
+        self.find(id).ok_or(IssueError::UnknownKey)
     }
 
     fn rotate_now(&self, id: &str, grace: Duration, by: &str) -> Result<Issued, IssueError> {
         if self.file.is_none() {
             return Err(IssueError::NoFolder);
         }
-        let mut old = self.memory.get(id).ok_or_else(|| IssueError::UnknownKey { id: id.chars().take(64).collect() })?;
+        let mut old = self.memory.get(id).ok_or(IssueError::UnknownKey)?;
         let (rules, now) = (self.rules(), self.now());
         if old.revoked.is_some() || old.expires().is_some_and(|end| end <= now) {
             return Err(IssueError::Ended { id: id.to_owned() });

@@ -20,63 +20,34 @@ use super::background::{Upkeep, wait_for_backends};
 use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over};
 use super::handover::successor::Successor;
 use super::inherited_sockets::Sockets;
-use super::listeners::{BindError, Listeners};
+use super::listeners::Listeners;
 use super::reload::{By, Reloader, Source};
 use super::service::Service;
 use super::signals::{Signal, Signals};
+use super::start_error::StartError;
 use super::systemd::Manager;
-use super::{listen, self_listener, shadow_listener, sharing};
+use super::{listen, self_listener, shadow_listener, sharing, unattended};
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
-use crate::issued_keys::{IssuedKeys, KeyFileError};
-use crate::ledger::{Ledger, LedgerError, LedgerRules};
+use crate::issued_keys::IssuedKeys;
+use crate::ledger::{Ledger, LedgerRules};
 use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
 use crate::ptu_file::PtuFile;
-use crate::redis::RedisError;
-use crate::runtime::{Runtime, RuntimeError, Surroundings};
+use crate::runtime::{Runtime, Surroundings};
 use crate::self_request::Internal;
 use crate::telemetry::metrics::Metrics;
-
-/// Why a gateway can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address can't be listened on.
-    #[error("{0}")]
-    Bind(#[from] BindError),
-    /// The config can't be used.
-    #[error("{0}")]
-    Runtime(#[from] RuntimeError),
-    /// The runtime or a signal handler can't be made.
-    #[error("{0}")]
-    System(#[from] std::io::Error),
-    /// A bug: two metrics have the same name.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// Redis can't be used.
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-    /// The ledger can't be used.
-    #[error("{0}")]
-    Ledger(#[from] LedgerError),
-    /// The issued keys can't be read.
-    #[error("{0}")]
-    Keys(#[from] KeyFileError),
-    /// This node's name can't be stored.
-    #[error("server.state_dir: can't store this node's name there: {0}")]
-    Node(std::io::Error),
-    /// The old process's state can't be taken over.
-    #[error("can't take over: {0}")]
-    TakeOver(std::io::Error),
-}
 
 /// How long idle connections stay open when the gateway stops, so that a client that is about to use one gets an answer
 /// that says it closes, and no request is sent on a connection that was just closed.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// The same if another process has taken over: then nothing waits for this one.
 const IDLE_GRACE_HANDED_OVER: Duration = Duration::from_secs(10);
+
+/// How long a start waits for the keys that other nodes have issued.
+const KEYS: Duration = Duration::from_secs(1);
 
 /// What a gateway is started with.
 #[derive(Debug)]
@@ -191,6 +162,7 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
     let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone())?);
+    keys.join(KEYS).await;
     let audit = Arc::new(Audit::new(config.server.state_dir.as_deref(), clock.clone(), metrics.audit.clone()));
     let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock, keys: keys.live() };
     let runtime = Runtime::new(config, around, None)?;
@@ -224,6 +196,7 @@ impl Prepared {
         let reloader = Arc::new(Reloader::new(gateway.clone(), upkeep, source, by));
         let mut tasks = vec![tokio::spawn(Arc::clone(&gateway.objects).keep_shared()), tokio::spawn(Arc::clone(&reloader).watch())];
         tasks.push(tokio::spawn(Arc::clone(&gateway.idle).keep_swept()));
+        tasks.push(tokio::spawn(Arc::clone(&gateway.keys).keep_saved()));
         if let Some(file) = ptu_file.clone() {
             let other = gateway.clone();
             let targets = move || other.runtime.load().targets.iter().cloned().collect();
@@ -415,6 +388,9 @@ impl Running {
                 taken = self.hand_over(program) => taken,
                 () = stopped(&mut signals) => break Ending::Stop,
             };
+            if reply.is_none() {
+                unattended::upgraded(&self.gateway, &taken).await;
+            }
             if taken.is_ok() {
                 // The next admin request must reach the new process.
                 self.administration.abort();

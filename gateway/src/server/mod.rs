@@ -21,11 +21,14 @@ mod service;
 mod shadow_listener;
 mod sharing;
 mod signals;
+mod start_error;
 mod systemd;
+mod unattended;
 
 pub use handover::successor::Successor;
 pub use in_place::InPlaceError;
 pub use inherited_sockets::Sockets;
-pub use lifecycle::{Launch, Running, StartError, launch, run, start};
+pub use lifecycle::{Launch, Running, launch, run, start};
 pub use listeners::BindError;
 pub use reload::{By, ReloadError, Reloaded, Reloader, Source};
+pub use start_error::StartError;

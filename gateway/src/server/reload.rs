@@ -11,6 +11,8 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::background::{Upkeep, wait_for_backends};
+use super::unattended;
+use crate::audit::Outcome;
 use crate::config::error::ConfigError;
 use crate::config::{AccessLogConfig, Config, Secrets, Server};
 use crate::gateway::Gateway;
@@ -45,6 +47,15 @@ impl By {
             By::Api => "api",
             By::File => "file",
             By::Upgrade => "upgrade",
+        }
+    }
+
+    /// What has caused it, if no request did: requests are recorded where they are answered.
+    fn unattended(self) -> Option<&'static str> {
+        match self {
+            By::Signal => Some("SIGHUP"),
+            By::File => Some("config file"),
+            By::Start | By::Api | By::Upgrade => None,
         }
     }
 }
@@ -182,6 +193,7 @@ impl Reloader {
         if self.gateway.is_closing() {
             return Err(ReloadError::Stopping);
         }
+        let before = self.status.lock().source.hash.clone();
         let outcome = match Source::read(&path) {
             Ok((config, source)) => self.switch(config, source, by, &mut upkeep).await,
             Err(error) => Err(error.into()),
@@ -206,6 +218,10 @@ impl Reloader {
                 let at = self.gateway.clock.wall().timestamp_millis();
                 self.status.lock().rejected = Some(Rejected { at, by, reason: reason.to_string() });
             }
+        }
+        let after = self.status.lock().source.hash.clone();
+        if let Some(who) = by.unattended() {
+            unattended::reloaded(&self.gateway, who, [&before, &after], Outcome::from(&outcome)).await;
         }
         outcome
     }

@@ -1,4 +1,4 @@
-//! The tasks that share limits, throttles and the use of provisioned throughput with other nodes.
+//! The tasks that share limits, throttles, the use of provisioned throughput and issued keys with other nodes.
 
 use std::sync::Arc;
 
@@ -9,6 +9,11 @@ use crate::limits::Throttle;
 
 /// Starts them, if there are other nodes.
 pub(super) fn start(gateway: &Gateway) -> Vec<JoinHandle<()>> {
+    let keys = tokio::spawn(Arc::clone(&gateway.keys).keep_shared());
+    limits(gateway).into_iter().chain([keys]).collect()
+}
+
+fn limits(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
     let (throttles, provisioned) = (Arc::clone(&shared), Arc::clone(&shared));
     let (one, other) = (gateway.clone(), gateway.clone());

@@ -32,6 +32,11 @@ pub fn set(filter: &str) -> bool {
     handle.is_some_and(|handle| handle.reload(targets(filter)).is_ok())
 }
 
+/// The level or filter that is in use; `None` without a log.
+pub fn current() -> Option<String> {
+    LEVEL.get()?.with_current(ToString::to_string).ok()
+}
+
 fn targets(filter: &str) -> Targets {
     let targets: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
     match filter.contains("pingora") {

@@ -23,6 +23,7 @@ mod guard_texts;
 mod import;
 mod init;
 mod isolation;
+mod issued_keys;
 mod judged;
 mod keys;
 mod ledger;

@@ -5,26 +5,17 @@ use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 use spillway_plugins::limits::LimitKind;
 use spillway_plugins::prices::Money;
-use tokio::sync::oneshot;
 
 use super::actor::Role;
+use super::acts::Who;
 use super::answer::{AdminReply, Answer, answer, json_answer, problem};
-use super::page;
+use super::changes::BackendChange;
+use super::parameter::parameter;
 use super::state::Admin;
 use super::surface::{self, Surface};
+use super::{body, page};
 use crate::balance::snapshot::route_snapshot;
-use crate::config::identifier;
 use crate::ledger::{Reader, request};
-use crate::server::reload::{By, Reloaded};
-use crate::telemetry::logging;
-
-/// The value of a parameter of a query, decoded.
-fn parameter(query: &str, name: &str) -> Option<String> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()?;
-    let value = percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
-    (!value.is_empty()).then_some(value)
-}
 
 /// Paths that only read. For a request with the wrong method.
 const GET_PATHS: [&str; 11] = [
@@ -33,7 +24,7 @@ const GET_PATHS: [&str; 11] = [
     "/api/events",
     "/api/usage",
     "/api/limits",
-    "/api/keys",
+    "/api/audit",
     "/api/pools",
     "/api/config",
     "/api/requests",
@@ -44,9 +35,9 @@ const GET_PATHS: [&str; 11] = [
 /// Paths that change the gateway. For a request with the wrong method.
 const POST_PATHS: [&str; 7] = ["/api/reload", "/api/upgrade", "/api/log", "/api/drain", "/api/undrain", "/api/reset", "/api/sessions/end"];
 
-const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID,shadow,session,sessions}, \
+const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,audit,config,requests,requests/ID,shadow,session,sessions}, \
      and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL, \
-     /api/sessions/end?subject=SUBJECT (or ?all=true)";
+     /api/sessions/end?subject=SUBJECT (or ?all=true), /api/keys, /api/keys/ID/rotate, and DELETE /api/keys/ID";
 
 /// The least role that may use a path: to look is less than to change, and to change the process or what others may do is
 /// more.
@@ -60,6 +51,12 @@ fn least_role(method: &Method, path: &str) -> Role {
         _ if reads => Role::Viewer,
         _ => Role::Operator,
     }
+}
+
+/// The id in `/api/keys/ID`, and what follows it.
+fn key_path(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix("/api/keys/")?;
+    Some(rest.split_once('/').unwrap_or((rest, "")))
 }
 
 impl Admin {
@@ -92,6 +89,7 @@ impl Admin {
         if surface::is_own_api(&path) {
             return self.own(session, &actor, surface).await.into();
         }
+        let who = Who::of(&actor, session);
         let ok = |value: Value| AdminReply::Whole(json_answer(StatusCode::OK, &value));
         match (&method, path.as_str()) {
             (&Method::GET, "/metrics") => {
@@ -115,12 +113,14 @@ impl Admin {
                 _ => problem(StatusCode::BAD_REQUEST, "name whose sessions end: ?subject=SUBJECT, or ?all=true").into(),
             },
             (&Method::GET, path) if path.starts_with("/api/requests/") => self.request(&path["/api/requests/".len()..]).into(),
-            (&Method::POST, "/api/reload") => self.reload().await.into(),
-            (&Method::POST, "/api/upgrade") => self.upgrade().await.into(),
-            (&Method::POST, "/api/log") => log_level(&query).into(),
-            (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)).into(),
-            (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)).into(),
-            (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()).into(),
+            (&Method::GET, "/api/audit") => self.audit(&query).await.into(),
+            (&Method::POST, "/api/reload") => self.reload(&who).await.into(),
+            (&Method::POST, "/api/upgrade") => self.upgrade(&who).await.into(),
+            (&Method::POST, "/api/log") => self.log_level(&who, &query).await.into(),
+            (&Method::POST, "/api/drain") => self.for_backend(&who, &query, BackendChange::Drain).await.into(),
+            (&Method::POST, "/api/undrain") => self.for_backend(&who, &query, BackendChange::Undrain).await.into(),
+            (&Method::POST, "/api/reset") => self.for_backend(&who, &query, BackendChange::Reset).await.into(),
+            (_, path) if path == "/api/keys" || key_path(path).is_some() => self.change_keys(&who, session, &method, path).await.into(),
             (_, path) if GET_PATHS.contains(&path) => {
                 problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes only GET: it shows state and changes nothing").into()
             }
@@ -128,6 +128,27 @@ impl Admin {
                 problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes only POST: it changes the gateway").into()
             }
             _ => problem(StatusCode::NOT_FOUND, PATHS).into(),
+        }
+    }
+
+    /// Issues, rotates or revokes a key.
+    async fn change_keys(&self, who: &Who, session: &mut ServerSession, method: &Method, path: &str) -> Answer {
+        match (method, key_path(path)) {
+            (&Method::DELETE, Some((id, ""))) => self.delete_key(who, id).await,
+            (&Method::POST, None | Some((_, "rotate"))) => {
+                let body = match body::read(session, &self.gateway.clock).await {
+                    Ok(body) => body,
+                    Err(refusal) => return refusal,
+                };
+                match key_path(path) {
+                    Some((id, _)) => self.post_rotation(who, id, &body).await,
+                    None => self.post_key(who, &body).await,
+                }
+            }
+            _ => problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "keys take GET /api/keys, POST /api/keys, POST /api/keys/ID/rotate and DELETE /api/keys/ID",
+            ),
         }
     }
 
@@ -167,46 +188,6 @@ impl Admin {
             "file": status.source.path, "hash": status.source.hash, "loaded_at": status.loaded_at,
             "loaded_by": status.loaded_by.label(), "needs_restart": status.needs_restart, "rejected": rejected,
         })
-    }
-
-    async fn reload(&self) -> Answer {
-        match self.control.reloader.reload(By::Api).await {
-            Ok(Reloaded { changed, hash, needs_restart }) => {
-                let result = if changed { "applied" } else { "unchanged" };
-                json_answer(StatusCode::OK, &json!({ "result": result, "hash": hash, "needs_restart": needs_restart }))
-            }
-            Err(error) => problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
-        }
-    }
-
-    async fn upgrade(&self) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        if self.control.upgrades.try_send(reply).is_err() {
-            return problem(StatusCode::CONFLICT, "another upgrade is under way, or this process is stopping");
-        }
-        match answer.await {
-            Ok(Ok(pid)) => json_answer(StatusCode::OK, &json!({ "result": "done", "pid": pid })),
-            Ok(Err(reason)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &reason),
-            Err(_) => problem(StatusCode::CONFLICT, "this process is stopping, or was not started as a service: it can't be upgraded"),
-        }
-    }
-
-    /// The public part of all keys, and when each was last used since the start.
-    fn keys(&self) -> Value {
-        let runtime = self.gateway.runtime.load();
-        let callers = &runtime.callers;
-        let keys: Vec<Value> = callers
-            .consumers
-            .iter()
-            .flat_map(|consumer| consumer.keys.iter().map(move |key| (consumer, key)))
-            .map(|(consumer, key)| {
-                json!({
-                    "consumer": &*consumer.name, "id": identifier(&key.stored), "hint": key.hint, "created": key.created,
-                    "not_before": key.validity.not_before, "expires": key.validity.expires, "last_use": callers.keys.last_use(&key.stored),
-                })
-            })
-            .collect();
-        json!({ "keys": keys })
     }
 
     /// Usage; see `ledger::request`.
@@ -269,40 +250,7 @@ impl Admin {
             .collect();
         json!({ "pools": pools })
     }
-
-    /// Calls `act` for all targets of `?backend=` (and `deployment=`).
-    fn for_backend(&self, query: &str, act: impl Fn(&crate::balance::target::Target)) -> Answer {
-        let Some(backend) = parameter(query, "backend") else {
-            return problem(StatusCode::BAD_REQUEST, "the parameter ?backend=NAME is missing");
-        };
-        let deployment = parameter(query, "deployment");
-        let runtime = self.gateway.runtime.load();
-        let mut names = Vec::new();
-        for target in runtime
-            .targets
-            .iter()
-            .filter(|target| *target.id.backend == *backend && deployment.as_ref().is_none_or(|name| **name == *target.id.deployment))
-        {
-            act(target);
-            names.push(target.id.to_string());
-        }
-        match names.is_empty() {
-            true => problem(StatusCode::NOT_FOUND, "no such backend or deployment; GET /api/pools lists them"),
-            false => json_answer(StatusCode::OK, &json!({ "targets": names })),
-        }
-    }
 }
 
 /// Requests in one answer.
 const LATEST: usize = 200;
-
-fn log_level(query: &str) -> Answer {
-    match parameter(query, "level") {
-        Some(level) if logging::set(&level) => json_answer(StatusCode::OK, &json!({ "level": level })),
-        Some(_) => problem(
-            StatusCode::BAD_REQUEST,
-            "unknown level; use error, warn, info, debug, trace, or a filter such as 'info,spillway=debug'",
-        ),
-        None => problem(StatusCode::BAD_REQUEST, "a parameter such as ?level=debug is missing"),
-    }
-}

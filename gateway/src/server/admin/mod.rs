@@ -2,12 +2,19 @@
 
 mod access;
 mod actor;
+mod acts;
 mod answer;
 mod api;
+mod audit;
+mod body;
+mod changes;
 mod document;
 mod events;
+mod key_acts;
+mod keys;
 mod me;
 mod page;
+mod parameter;
 mod rooms;
 mod sign_in;
 mod state;

@@ -38,7 +38,7 @@ pub(super) struct Rotate {
 
 impl Admin {
     /// Makes a key for a consumer that the asker owns.
-    pub(super) async fn make_key(&self, asker: &Asker<'_>, body: Make) -> Answer {
+    pub(super) async fn make_own_key(&self, asker: &Asker<'_>, body: Make) -> Answer {
         let runtime = self.gateway.runtime.load_full();
         let Some(consumer) = owned(&runtime, asker, &body.consumer) else { return refused(&Refused::NotYourConsumer) };
         // Counted and made in one step: two requests at once can't make more than allowed.
@@ -66,7 +66,7 @@ impl Admin {
     }
 
     /// Makes a key in the place of another one.
-    pub(super) async fn rotate_key(&self, asker: &Asker<'_>, id: &str, body: &Rotate) -> Answer {
+    pub(super) async fn rotate_own_key(&self, asker: &Asker<'_>, id: &str, body: &Rotate) -> Answer {
         let runtime = self.gateway.runtime.load_full();
         let _one = self.making.lock().await;
         let Some((key, consumer)) = self.owned_key(&runtime, asker, id) else { return refused(&Refused::NotYourKey) };
@@ -85,7 +85,7 @@ impl Admin {
     }
 
     /// Revokes a key, at once.
-    pub(super) async fn revoke_key(&self, asker: &Asker<'_>, id: &str) -> Answer {
+    pub(super) async fn revoke_own_key(&self, asker: &Asker<'_>, id: &str) -> Answer {
         let runtime = self.gateway.runtime.load_full();
         let Some((key, _)) = self.owned_key(&runtime, asker, id) else { return refused(&Refused::NotYourKey) };
         let revoked = self.gateway.keys.revoke(id, &asker.who).await;

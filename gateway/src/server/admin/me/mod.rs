@@ -59,14 +59,14 @@ impl Admin {
         match (method, parts.as_slice()) {
             (Method::GET, []) => self.overview(&asker, surface).await,
             (Method::POST, ["keys"]) => match body::read(session).await {
-                Ok(make) => self.make_key(&asker, make).await,
+                Ok(make) => self.make_own_key(&asker, make).await,
                 Err(refusal) => refusal,
             },
             (Method::POST, ["keys", id, "rotate"]) => match body::read(session).await {
-                Ok(rotate) => self.rotate_key(&asker, id, &rotate).await,
+                Ok(rotate) => self.rotate_own_key(&asker, id, &rotate).await,
                 Err(refusal) => refusal,
             },
-            (Method::DELETE, ["keys", id]) => self.revoke_key(&asker, id).await,
+            (Method::DELETE, ["keys", id]) => self.revoke_own_key(&asker, id).await,
             (_, [] | ["keys"] | ["keys", _] | ["keys", _, "rotate"]) => problem(StatusCode::METHOD_NOT_ALLOWED, PATHS),
             _ => problem(StatusCode::NOT_FOUND, PATHS),
         }

@@ -1,0 +1,78 @@
+//! What goes on in the background: the file and the memory are kept the same, and keys are exchanged with other nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use super::error::IssueError;
+use super::signed::Signer;
+use super::store::IssuedKeys;
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How many looks there are between two times that ended keys are forgotten.
+const FORGET: u32 = 240;
+/// How often nodes exchange keys.
+const EXCHANGE: Duration = Duration::from_millis(200);
+/// Timeout of an exchange.
+const LIMIT: Duration = Duration::from_secs(2);
+
+impl IssuedKeys {
+    /// Keeps the file and the memory the same, for ever: what another process has written, and what could not be written
+    /// before.
+    pub async fn keep_saved(self: Arc<Self>) {
+        let (mut failing, mut looks) = (false, 0_u32);
+        loop {
+            sleep(LOOK).await;
+            looks = looks.wrapping_add(1);
+            let forget = looks.is_multiple_of(FORGET);
+            let done = self.blocking(move |keys| {
+                if forget {
+                    keys.memory.forget_ended(keys.clock.wall().timestamp());
+                }
+                if keys.must_save() { keys.save().map_err(IssueError::NotStored) } else { Ok(()) }
+            });
+            match done.await {
+                Ok(()) if std::mem::take(&mut failing) => info!("the file of issued keys can be written again"),
+                // One line per outage.
+                Err(IssueError::NotStored(error)) if !std::mem::replace(&mut failing, true) => {
+                    error!(%error, "the file of issued keys can't be written: keys can't be issued, and revocations hold only until a restart");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads what other nodes know, for a process that starts; waits at most `limit` for it. Returns at once without Redis.
+    pub async fn join(&self, limit: Duration) {
+        let all = async { while matches!(self.exchange_once().await, Some(true)) {} };
+        let _ = timeout(limit, all).await;
+    }
+
+    /// Exchanges keys with other nodes, for ever; returns at once without Redis.
+    pub async fn keep_shared(self: Arc<Self>) {
+        let mut reachable = true;
+        while self.exchange.is_some() {
+            sleep(EXCHANGE).await;
+            let mut more = Some(true);
+            while more == Some(true) {
+                more = timeout(LIMIT, self.exchange_once()).await.unwrap_or(None);
+            }
+            let is_reachable = more.is_some();
+            self.memory.shared(is_reachable);
+            match (std::mem::replace(&mut reachable, is_reachable), is_reachable) {
+                (true, false) => warn!("Redis can't be reached: keys that are issued or revoked at one node are not known to the others"),
+                (false, true) => info!("Redis can be reached again: issued keys are exchanged"),
+                _ => {}
+            }
+        }
+    }
+
+    /// One exchange. `Some(true)` if there is more to exchange, `None` if Redis can't be reached.
+    async fn exchange_once(&self) -> Option<bool> {
+        let signer = Signer::new(self.rules().pepper.clone());
+        self.exchange.as_ref()?.exchange(&self.memory, &signer, self.clock.wall().timestamp()).await.ok()
+    }
+}
