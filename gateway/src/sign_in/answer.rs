@@ -51,6 +51,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -59,6 +61,21 @@ mod tests {
         let fields = [answer.code.as_deref(), answer.state.as_deref(), answer.issuer.as_deref()];
         assert_eq!(fields, [Some("a+b c"), Some("s"), Some("https://issuer")]);
         assert_eq!(answer.error, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_read_or_refused(query in ".{0,300}") {
+            let _ = Answer::parse(&query);
+        }
+
+        #[test]
+        fn what_an_issuer_encodes_is_what_is_read(code in ".{1,100}", state in "[A-Za-z0-9_-]{43}") {
+            let encoded = percent_encoding::utf8_percent_encode(&code, percent_encoding::NON_ALPHANUMERIC);
+            let answer = Answer::parse(&format!("state={state}&code={encoded}"));
+            let answer = answer.map_err(|error| TestCaseError::fail(error.to_string()))?;
+            prop_assert_eq!((answer.code, answer.state), (Some(code), Some(state)));
+        }
     }
 
     #[test]

@@ -117,7 +117,16 @@ impl SignInError {
 
     /// Whether anybody on the network can cause it without an account: such errors must not fill a log.
     pub fn is_strangers(&self) -> bool {
-        matches!(self, SignInError::Busy | SignInError::NoLogin | SignInError::State | SignInError::Again | SignInError::Answer(_))
+        match self {
+            SignInError::Busy | SignInError::NoLogin | SignInError::State | SignInError::Again => true,
+            SignInError::Answer(_) | SignInError::Issuer | SignInError::Refused(_) | SignInError::Code(_) => true,
+            // Also while the issuer is down: the task that fetches its keys logs that.
+            SignInError::NotReady => true,
+            SignInError::Random | SignInError::Client(_) | SignInError::Unreachable | SignInError::TokenAnswer(_) => false,
+            SignInError::Token(_) | SignInError::Nonce | SignInError::AuthorizedParty | SignInError::Nobody | SignInError::NoRole(_) => {
+                false
+            }
+        }
     }
 }
 

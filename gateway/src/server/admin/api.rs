@@ -108,8 +108,8 @@ impl Admin {
             (&Method::GET, "/api/shadow") => self.shadowed().await.into(),
             (&Method::GET, "/api/sessions") => self.sessions().into(),
             (&Method::POST, "/api/sessions/end") => match (parameter(&query, "subject"), parameter(&query, "all")) {
-                (Some(subject), None) => self.end_sessions(Some(&subject)).into(),
-                (None, Some(all)) if all == "true" => self.end_sessions(None).into(),
+                (Some(subject), None) => self.end_sessions(session, &actor, Some(&subject)).await.into(),
+                (None, Some(all)) if all == "true" => self.end_sessions(session, &actor, None).await.into(),
                 _ => problem(StatusCode::BAD_REQUEST, "name whose sessions end: ?subject=SUBJECT, or ?all=true").into(),
             },
             (&Method::GET, path) if path.starts_with("/api/requests/") => self.request(&path["/api/requests/".len()..]).into(),
@@ -254,3 +254,32 @@ impl Admin {
 
 /// Requests in one answer.
 const LATEST: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_needs_a_role_also_one_that_is_added_later() {
+        for (method, path, role) in [
+            (Method::GET, "/api/me", Role::Member),
+            (Method::POST, "/api/me/keys", Role::Member),
+            (Method::GET, "/api/meta", Role::Viewer),
+            (Method::GET, "/api/status", Role::Viewer),
+            (Method::GET, "/api/keys", Role::Viewer),
+            (Method::POST, "/api/keys", Role::Administrator),
+            (Method::DELETE, "/api/keys/id", Role::Administrator),
+            (Method::GET, "/api/audit", Role::Administrator),
+            (Method::GET, "/api/sessions", Role::Administrator),
+            (Method::POST, "/api/sessions/end", Role::Administrator),
+            (Method::POST, "/api/upgrade", Role::Administrator),
+            (Method::POST, "/api/upgrade/now", Role::Administrator),
+            (Method::POST, "/api/drain", Role::Operator),
+            (Method::POST, "/api/something", Role::Operator),
+            (Method::DELETE, "/", Role::Operator),
+            (Method::HEAD, "/api/status", Role::Operator),
+        ] {
+            assert_eq!(least_role(&method, path), role, "{method} {path}");
+        }
+    }
+}

@@ -101,6 +101,7 @@ pub async fn metric_with_token(admin: SocketAddr, name: &str) -> f64 {
 #[derive(Clone)]
 pub struct Browser {
     pub admin: SocketAddr,
+    pub host: &'static str,
     pub jar: BTreeMap<String, String>,
     /// All `Set-Cookie` lines so far.
     pub lines: Vec<String>,
@@ -108,7 +109,7 @@ pub struct Browser {
 
 impl Browser {
     pub fn at(admin: SocketAddr) -> Self {
-        Browser { admin, jar: BTreeMap::new(), lines: Vec::new() }
+        Browser { admin, host: "gateway.example.com", jar: BTreeMap::new(), lines: Vec::new() }
     }
 
     /// Sends a request with its cookies and these headers, and keeps the cookies of the answer.
@@ -126,7 +127,7 @@ impl Browser {
     }
 
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: gateway.example.com\r\nconnection: close\r\ncontent-length: 0\r\n");
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 0\r\n", self.host);
         if !self.jar.is_empty() {
             let cookies: Vec<String> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request += &format!("cookie: {}\r\n", cookies.join("; "));
@@ -182,7 +183,8 @@ impl Browser {
 pub async fn at_issuer(location: &str) -> String {
     let rest = location.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_once('/').unwrap();
-    let back = client::get(host.parse().unwrap(), &format!("/{path}")).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let back = client::ask(host.parse().unwrap(), request).await.unwrap();
     assert_eq!(back.status, 302, "{} {location}", back.text());
     back.header("location").unwrap().strip_prefix(URL).expect("the redirect URI is below the configured address").to_owned()
 }

@@ -75,7 +75,7 @@ async fn a_session_ends_when_it_is_idle_and_at_its_end() {
     assert_eq!(busy.get("/api/status").await.status, 200);
     scene.pass(Duration::from_secs(61)).await;
     assert_eq!((idle.get("/api/status").await.status, busy.get("/api/status").await.status), (401, 200));
-    for _ in 0..16 {
+    for _ in 0..17 {
         assert_eq!(busy.get("/api/status").await.status, 200);
         scene.pass(Duration::from_secs(28 * 60)).await;
     }
@@ -115,8 +115,9 @@ async fn signing_out_everywhere_ends_ones_own_sessions_and_an_administrator_ends
     admin.sign_in().await;
     assert_eq!(other.post("/api/sessions/end?subject=root").await.status, 403);
     let list = admin.get("/api/sessions").await.json();
-    let names: Vec<&str> = list["sessions"].as_array().unwrap().iter().map(|session| session["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["Root", "Bob"]);
+    let mut names: Vec<&str> = list["sessions"].as_array().unwrap().iter().map(|session| session["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["Bob", "Root"]);
     assert_eq!(admin.post("/api/sessions/end").await.status, 400, "whose sessions must be named");
     assert_eq!(admin.post("/api/sessions/end?subject=bob").await.json()["sessions"], 1);
     assert_eq!((other.get("/api/status").await.status, admin.get("/api/status").await.status), (401, 200));
@@ -141,13 +142,8 @@ async fn a_reload_keeps_sessions_and_gives_them_the_roles_of_the_new_config() {
     };
     reload(&format!("{written}\n# another text\n[usage]\non_disconnect = \"cancel\"\n")).await;
     assert_eq!(browser.who().await["role"], "operator");
-    reload(
-        &written
-            .replace("operator = [\"Gateway.Operator\"]", "viewer_of_old = []")
-            .replace("viewer_of_old = [], ", "")
-            .replace("viewer = [\"viewers\"]", "viewer = [\"viewers\", \"Gateway.Operator\"]"),
-    )
-    .await;
+    let fewer = "viewer = [\"viewers\", \"Gateway.Operator\"]";
+    reload(&written.replace("operator = [\"Gateway.Operator\"], viewer = [\"viewers\"]", fewer)).await;
     assert_eq!(browser.who().await["role"], "viewer");
     assert_eq!(browser.post("/api/drain?backend=a").await.status, 403);
     reload(&written.replace("operator = [\"Gateway.Operator\"], ", "")).await;

@@ -101,9 +101,13 @@ async fn a_person_without_a_role_gets_a_page_that_says_what_is_missing() {
     scene.issuer.claims(json!({ "roles": null, "groups": null, "_claim_names": { "groups": "src1" } }));
     refused(&scene, 403, "no_role", "too many for a token").await;
     // Claims of the wrong kind give no role.
-    for roles in [json!({ "Gateway.Admin": true }), json!([["Gateway.Admin"]]), json!(true), json!("Gateway.Admin ")] {
+    for roles in [json!({ "Gateway.Admin": true }), json!([["Gateway.Admin"]]), json!(true)] {
         scene.issuer.claims(json!({ "roles": roles }));
         refused(&scene, 403, "no_role", "has no app role").await;
+    }
+    for roles in ["Gateway.Admin ", "gateway.admin", "Gateway.Admin,Gateway.Operator"] {
+        scene.issuer.claims(json!({ "roles": roles }));
+        refused(&scene, 403, "no_role", &format!("the app roles {roles}")).await;
     }
 }
 

@@ -14,7 +14,6 @@ use super::answer::{Answer, answer, json_answer, problem};
 use super::state::Admin;
 use super::surface::Surface;
 use crate::sign_in::{ReturnTo, SignIn, SignInError};
-use record::SignInAct;
 
 /// What is told where sign-in is not configured.
 const MISSING: &str = "there is no sign-in here: set [server.sign_in]";
@@ -44,20 +43,20 @@ impl Admin {
             return Some(problem(StatusCode::NOT_FOUND, MISSING));
         };
         Some(match path {
-            "/sign-in" => self.begin(session, &sign_in, surface, parameter("return_to").as_deref()),
+            "/sign-in" => self.begin(session, &sign_in, surface, parameter("return_to").as_deref()).await,
             "/sign-in/callback" => self.come_back(session, &sign_in, surface).await,
-            _ => self.sign_out(session, parameter("all").is_some_and(|all| all == "true")),
+            _ => self.sign_out(session, parameter("all").is_some_and(|all| all == "true")).await,
         })
     }
 
     /// Sends the browser to the issuer.
-    fn begin(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, return_to: Option<&str>) -> Answer {
+    async fn begin(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, return_to: Option<&str>) -> Answer {
         // An address from outside is never followed: a page that is not on the list is the listener's first one.
         let return_to = return_to.and_then(ReturnTo::from_path).unwrap_or_else(|| surface.first_page());
         let now = self.gateway.clock.wall().timestamp();
         match sign_in.begin(&self.gateway.sign_in, &self.base_url(sign_in, surface), return_to, now) {
             Ok(started) => redirect(&started.location, cookies::set_login(&started.cookie).into_iter()),
-            Err(error) => self.failed(session, sign_in, surface, &error),
+            Err(error) => self.failed(session, sign_in, surface, &error).await,
         }
     }
 
@@ -72,18 +71,17 @@ impl Admin {
                     self.gateway.sign_in.sessions.end_token(before);
                 }
                 self.gateway.metrics.sign_in.count("ok");
-                let act = SignInAct { what: "sign-in", who: &finished.person, role: Some(finished.role), result: "ok" };
-                self.record_sign_in(session, &act);
+                self.record_session(session, "session.begin", &finished.person, finished.role).await;
                 redirect(&finished.location, cookies::set_session(&finished.token).into_iter().chain([cookies::delete_login()]))
             }
-            Err(error) => self.failed(session, sign_in, surface, &error),
+            Err(error) => self.failed(session, sign_in, surface, &error).await,
         }
     }
 
     /// Counts a failure, records it, and explains it.
-    fn failed(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, error: &SignInError) -> Answer {
+    async fn failed(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, error: &SignInError) -> Answer {
         self.gateway.metrics.sign_in.count(error.label());
-        self.record_failure(session, error);
+        self.record_failure(session, error).await;
         let mut page = failure::page(error, &self.base_url(sign_in, surface), surface.first_page());
         // A login that can still be finished stays.
         if !matches!(error, SignInError::State | SignInError::NoLogin | SignInError::Busy | SignInError::NotReady) {
@@ -93,7 +91,7 @@ impl Admin {
     }
 
     /// Ends the session, or all sessions of its person.
-    fn sign_out(&self, session: &ServerSession, all: bool) -> Answer {
+    async fn sign_out(&self, session: &ServerSession, all: bool) -> Answer {
         let signed_in = match self.actor(session) {
             Ok(Actor::Person(signed_in)) => signed_in,
             Ok(_) => return problem(StatusCode::BAD_REQUEST, "nobody is signed in: the admin token has no session"),
@@ -101,7 +99,7 @@ impl Admin {
         };
         let (sessions, person) = (&self.gateway.sign_in.sessions, &signed_in.session.person);
         let ended = if all { sessions.end_all(Some(&person.subject)) } else { usize::from(sessions.end(&signed_in.session.id)) };
-        self.record_sign_in(session, &SignInAct { what: "sign-out", who: person, role: Some(signed_in.role), result: "ok" });
+        self.record_session(session, "session.end", person, signed_in.role).await;
         let mut answer = json_answer(StatusCode::OK, &json!({ "result": "signed out", "sessions": ended }));
         answer.headers_mut().append(header::SET_COOKIE, cookies::delete_session());
         // What a page of this listener has stored goes, too.

@@ -55,9 +55,9 @@ impl Admin {
     }
 
     /// Ends the sessions of a person, or of everybody.
-    pub(in crate::server::admin) fn end_sessions(&self, subject: Option<&str>) -> Answer {
+    pub(in crate::server::admin) async fn end_sessions(&self, session: &ServerSession, by: &Actor, subject: Option<&str>) -> Answer {
         let ended = self.gateway.sign_in.sessions.end_all(subject);
-        tracing::info!(subject, ended, "an administrator has ended sessions");
+        self.record_ended(session, by, subject, ended).await;
         json_answer(StatusCode::OK, &json!({ "sessions": ended }))
     }
 }
