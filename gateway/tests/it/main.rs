@@ -5,6 +5,7 @@ mod support;
 
 mod abuse;
 mod admin;
+mod admin_access;
 mod bodies;
 mod cache;
 mod callers;

@@ -15,6 +15,7 @@ mod keys;
 mod me;
 mod page;
 mod parameter;
+mod refusal;
 mod rooms;
 mod sign_in;
 mod state;
@@ -98,7 +99,7 @@ impl Admin {
             phase.request_begins();
             drop(place);
             session.set_write_timeout(Some(WRITE));
-            if *shutdown.borrow() || self.gateway.is_closing() {
+            if *shutdown.borrow() || self.gateway.is_closing() || self.gateway.has_handed_over() {
                 session.set_keepalive(None);
             }
             let Some(stream) = self.serve(session, surface).await else { return };

@@ -60,8 +60,10 @@ impl Admin {
             return Err(Refused::TokensOnly { consumer: name.to_owned() });
         }
         let expires = policy::expiry(name, body.expires.as_deref(), rules, now)?;
-        policy::may_make(name, policy::valid(&self.keys_of(consumer), now), rules)?;
-        let (consumer, owner) = (Arc::clone(&consumer.name), Some(asker.names.subject.to_owned()));
+        let keys = self.keys_of(consumer);
+        policy::may_make(name, policy::valid(&keys, now), rules)?;
+        policy::may_store(name, keys.len(), rules)?;
+        let (consumer, owner) = (Arc::clone(&consumer.name), Some(asker.owner()));
         Ok(NewKey { consumer, label: body.label, owner, not_before: None, expires: Some(expires), models: body.models })
     }
 
@@ -71,7 +73,11 @@ impl Admin {
         let _one = self.making.lock().await;
         let Some((key, consumer)) = self.owned_key(&runtime, asker, id) else { return refused(&Refused::NotYourKey) };
         let now = self.gateway.clock.wall().timestamp();
-        let valid = policy::valid(&self.keys_of(consumer), now);
+        let keys = self.keys_of(consumer);
+        if let Err(reason) = policy::may_store(&consumer.name, keys.len(), &consumer.issued_keys) {
+            return refused(&reason);
+        }
+        let valid = policy::valid(&keys, now);
         let grace = match policy::may_rotate(&key, body.grace.as_deref(), valid, &consumer.issued_keys) {
             Ok(grace) => grace,
             Err(reason) => return refused(&reason),
@@ -177,7 +183,7 @@ fn failed(error: &IssueError) -> Answer {
         | IssueError::Models { .. }
         | IssueError::Text { .. }
         | IssueError::NeverValid => StatusCode::BAD_REQUEST,
-        IssueError::Ended { .. } => StatusCode::CONFLICT,
+        IssueError::Ended { .. } | IssueError::Replaced { .. } => StatusCode::CONFLICT,
         IssueError::RevokedButNotStored(_) => StatusCode::INTERNAL_SERVER_ERROR,
         IssueError::Full { .. } | IssueError::NoRandomNumbers | IssueError::NotStored(_) | IssueError::Stopping => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -192,6 +198,11 @@ fn problem_of(status: StatusCode, message: &str, field: Option<&str>) -> Answer 
 }
 
 impl Asker<'_> {
+    /// Who they are, for the key: a subject is unique only at its issuer.
+    fn owner(&self) -> String {
+        format!("{} at {}", self.names.subject, self.issuer)
+    }
+
     fn act(&self, what: &'static str, object: &str, before: Value, after: Value, outcome: Outcome) -> Act {
         let peer: Option<SocketAddr> = self.peer;
         Act { before, after, outcome, ..Act::new(self.who.clone(), self.role.label(), peer, what, object) }

@@ -26,6 +26,8 @@ const PATHS: &str = "known paths: GET /api/me, POST /api/me/keys, POST /api/me/k
 struct Asker<'p> {
     /// What decides what is theirs.
     names: PersonNames<'p>,
+    /// The issuer that knows them.
+    issuer: String,
     /// Their name for people.
     name: &'p str,
     /// Their name in the audit log and in records of keys.
@@ -52,7 +54,8 @@ impl Admin {
         let person = &found.person;
         let names = PersonNames { subject: &person.subject, names: person.email.as_slice(), groups: &person.groups, roles: &person.roles };
         let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
-        let asker = Asker { names, name: &person.name, who: actor.to_string(), role: *role, peer };
+        let issuer = self.gateway.runtime.load().sign_in.as_ref().map_or_else(String::new, |sign_in| sign_in.rules.issuer.name.clone());
+        let asker = Asker { names, issuer, name: &person.name, who: actor.to_string(), role: *role, peer };
         let head = session.req_header();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let parts: Vec<&str> = path["/api/me".len()..].split('/').skip(1).collect();

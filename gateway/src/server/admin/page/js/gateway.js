@@ -38,9 +38,9 @@ const gateway = {
     return response.json();
   },
 
-  // Asks who sends requests; this also says that somebody is there.
-  async identify() {
-    this.who = await (await this.fetch('api/session')).json();
+  // Asks who sends requests. `present` says that somebody is there, which a session needs to go on.
+  async identify(present = false) {
+    this.who = await (await this.fetch(present ? 'api/session?present=true' : 'api/session')).json();
   },
 
   async change(path) {

@@ -13,7 +13,7 @@ const api = {
 
   // Asks who is signed in. This also says that somebody is there, which asking for what is theirs doesn't.
   async identify() {
-    this.csrf = (await (await this.fetch('api/session')).json()).csrf ?? null;
+    this.csrf = (await (await this.fetch('api/session?present=true')).json()).csrf ?? null;
   },
 
   async me() {

@@ -1,0 +1,141 @@
+//! Requests that the admin listener refuses: counted by reason, logged at most once a second for each reason, and recorded
+//! in the audit log if it is known who sent them.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use pingora::protocols::http::ServerSession;
+use tracing::warn;
+
+use super::actor::{Actor, Role};
+use super::acts::Who;
+use super::answer::{Answer, problem};
+use super::state::Admin;
+use crate::audit::Outcome;
+use crate::clock::Tick;
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Its admin token is wrong, or tokens aren't taken there.
+    Token,
+    /// It has neither a token nor a live session.
+    Session,
+    /// It changes something without the session's CSRF token.
+    Csrf,
+    /// It is from a page of another origin.
+    Origin,
+    /// Only this machine is let in, and the request doesn't come directly from it.
+    Elsewhere,
+    /// The sender's role is too low.
+    Role,
+}
+
+impl Reason {
+    const ALL: [Reason; 6] = [Reason::Token, Reason::Session, Reason::Csrf, Reason::Origin, Reason::Elsewhere, Reason::Role];
+
+    /// The value of its label in metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Reason::Token => "token",
+            Reason::Session => "session",
+            Reason::Csrf => "csrf",
+            Reason::Origin => "origin",
+            Reason::Elsewhere => "elsewhere",
+            Reason::Role => "role",
+        }
+    }
+
+    /// The labels of all of them.
+    pub(super) fn labels() -> impl Iterator<Item = &'static str> {
+        Reason::ALL.into_iter().map(Reason::label)
+    }
+}
+
+/// A request that is refused.
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    pub(super) answer: Answer,
+    /// Who sent it, if that is known.
+    known: Option<Actor>,
+}
+
+impl Refusal {
+    /// Of a sender who isn't known.
+    pub(super) fn new(reason: Reason, status: StatusCode, message: &str) -> Self {
+        Refusal { reason, answer: problem(status, message), known: None }
+    }
+
+    /// Of a sender who is known.
+    pub(super) fn of(self, actor: Actor) -> Self {
+        Refusal { known: Some(actor), ..self }
+    }
+
+    /// Of a sender whose role is lower than `least`.
+    pub(super) fn role(actor: &Actor, least: Role) -> Self {
+        let message = format!("this needs the role {least}; yours is {}", actor.role());
+        Refusal::new(Reason::Role, StatusCode::FORBIDDEN, &message).of(actor.clone())
+    }
+}
+
+/// Time between two lines of the log with the same reason.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// When a refusal was last logged, for each reason.
+#[derive(Debug, Default)]
+pub(super) struct RefusalLog(Mutex<[Option<Tick>; 6]>);
+
+impl RefusalLog {
+    fn admits(&self, reason: Reason, now: Tick) -> bool {
+        let mut logged = self.0.lock();
+        let last = &mut logged[reason as usize];
+        let admitted = last.is_none_or(|last| now.since(last) >= EVERY);
+        if admitted {
+            *last = Some(now);
+        }
+        admitted
+    }
+}
+
+impl Admin {
+    /// Counts, logs and records a refusal. Returns the answer.
+    pub(super) async fn refused(&self, session: &ServerSession, refusal: Refusal) -> Answer {
+        let Refusal { reason, answer, known } = refusal;
+        self.gateway.metrics.admin.refused(reason.label());
+        let head = session.req_header();
+        let path: String = head.uri.path().chars().take(100).collect();
+        let who = known.as_ref().map(|actor| Who::of(actor, session));
+        // A request without a session is how everybody begins.
+        if reason != Reason::Session && self.refusals.admits(reason, self.gateway.clock.now()) {
+            let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
+            let who = who.as_ref().map_or("unknown", |who| &who.name);
+            warn!(reason = reason.label(), who, ?peer, method = %head.method, path, "the admin listener has refused a request");
+        }
+        if let Some(who) = who {
+            let mut act = who.act("request.refuse", format!("{} {path}", head.method));
+            act.outcome = Outcome::Failed(reason.label().to_owned());
+            // Counted and logged if it fails.
+            let _ = self.record(act).await;
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_logged_once_a_second_for_each_reason() {
+        let (log, start) = (RefusalLog::default(), Tick(3_600_000_000_000));
+        let logged = |reason: Reason, millis: u64| log.admits(reason, start + Duration::from_millis(millis));
+        assert_eq!((0..1000).filter(|millis| logged(Reason::Token, *millis)).count(), 1);
+        assert!(logged(Reason::Role, 5) && logged(Reason::Token, 1000) && !logged(Reason::Role, 1000) && !logged(Reason::Token, 1999));
+    }
+
+    #[test]
+    fn each_reason_has_a_place_of_its_own() {
+        assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| *reason as usize == at));
+    }
+}
