@@ -33,7 +33,9 @@ async function open({ width = 1100, scheme = 'light', bypassCSP = false, prepare
   await prepare?.(context);
   const page = await context.newPage();
   const seen = { errors: [], hosts: new Set() };
-  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && seen.errors.push(message.text()));
+  // Only this page's: the issuer's page has no icon.
+  const own = (message) => message.location().url.startsWith(base) && ['error', 'warning'].includes(message.type());
+  page.on('console', (message) => own(message) && seen.errors.push(message.text()));
   page.on('pageerror', (error) => seen.errors.push(String(error)));
   page.on('request', (request) => request.url().startsWith('data:') || seen.hosts.add(new URL(request.url()).host));
   await page.goto(new URL('me', base).href);
@@ -238,8 +240,9 @@ test('nothing of another origin, a strict policy, and nothing stored', async () 
   const hosts = [...seen.hosts].filter((host) => host.startsWith('localhost'));
   assert.deepEqual(hosts, [new URL(base).host]);
   assert.deepEqual(await page.evaluate(() => [Object.keys(sessionStorage), Object.keys(localStorage), document.cookie]), [[], [], ''], 'no script reads the session');
-  const { headers } = await fetch(new URL('me', base));
-  const policy = headers.get('content-security-policy') ?? '';
+  const answer = await fetch(new URL('me', base));
+  await answer.arrayBuffer();
+  const policy = answer.headers.get('content-security-policy') ?? '';
   assert.match(policy, /default-src 'none'/);
   assert.doesNotMatch(policy, /unsafe-inline|unsafe-eval|\*/);
   await close();
@@ -255,7 +258,7 @@ test('names stay text', async () => {
       me.person.name = evil;
       const [consumer] = me.consumers;
       Object.assign(consumer, { name: evil, group: evil, models: [evil] });
-      consumer.keys = [{ id: evil, label: evil, hint: evil, owner: evil, models: [evil], from: 'issued', created: 1, not_before: null, expires: 4e9, revoked: null, replaced: false, last_use: null }];
+      consumer.keys = [{ id: evil, label: evil, hint: evil, owner: evil, models: [evil], source: 'issued', created: 1, not_before: null, expires: 4e9, revoked: null, replaced: false, last_use: null }];
       consumer.usage.days = [{ day: new Date().toISOString().slice(0, 10), model: evil, requests: 1, input_tokens: 1, output_tokens: 1, cost_usd: null }];
       return route.fulfill({ json: me });
     }),

@@ -20,7 +20,18 @@ struct Owners<'r> {
     claims: BTreeMap<&'r str, &'r str>,
 }
 
-pub(super) fn read(raw: &[RawConsumer], known: &Known<'_>, peppered: bool, tokens: bool, check: &mut Checker<'_>) -> Vec<Consumer> {
+/// How callers can show who they are, besides keys and certificates of the config.
+#[derive(Clone, Copy)]
+pub(super) struct WaysIn {
+    /// There is a pepper for keys.
+    pub(super) peppered: bool,
+    /// Tokens are accepted.
+    pub(super) tokens: bool,
+    /// Keys can be issued at run time.
+    pub(super) issued: bool,
+}
+
+pub(super) fn read(raw: &[RawConsumer], known: &Known<'_>, ways: WaysIn, check: &mut Checker<'_>) -> Vec<Consumer> {
     check.names("consumers", raw.iter().map(|consumer| consumer.name.as_str()));
     for (at, consumer) in raw.iter().enumerate().filter(|(_, consumer)| consumer.name.starts_with(UNLISTED)) {
         let message =
@@ -28,21 +39,11 @@ pub(super) fn read(raw: &[RawConsumer], known: &Known<'_>, peppered: bool, token
         check.problem(&format!("consumers[{at}].name"), message);
     }
     let mut owners = Owners::default();
-    raw.iter()
-        .enumerate()
-        .map(|(index, consumer)| one(consumer, &format!("consumers[{index}]"), known, peppered, tokens, &mut owners, check))
-        .collect()
+    raw.iter().enumerate().map(|(index, consumer)| one(consumer, &format!("consumers[{index}]"), known, ways, &mut owners, check)).collect()
 }
 
-fn one<'r>(
-    raw: &'r RawConsumer,
-    key: &str,
-    known: &Known<'_>,
-    peppered: bool,
-    tokens: bool,
-    owners: &mut Owners<'r>,
-    check: &mut Checker<'_>,
-) -> Consumer {
+fn one<'r>(raw: &'r RawConsumer, key: &str, known: &Known<'_>, ways: WaysIn, owners: &mut Owners<'r>, check: &mut Checker<'_>) -> Consumer {
+    let WaysIn { peppered, tokens, issued } = ways;
     let mut keys = Vec::new();
     for (at, api_key) in raw.keys.iter().enumerate() {
         keys.extend(self::key(api_key, &raw.name, &format!("{key}.keys[{at}]"), peppered, owners, check));
@@ -60,8 +61,9 @@ fn one<'r>(
     if raw.claims.is_some() && !tokens {
         check.problem(&format!("{key}.claims"), "has an effect only for tokens, and there is no [plugins.auth.jwt]");
     }
-    if raw.keys.is_empty() && raw.certificates.is_empty() && !tokens {
-        check.warn(&format!("{key}.name"), format!("'{}' has neither keys nor certificates, so no caller can be it", raw.name));
+    if raw.keys.is_empty() && raw.certificates.is_empty() && !tokens && !issued {
+        let message = "has neither keys nor certificates, and without server.state_dir none can be issued: no caller can be it";
+        check.warn(&format!("{key}.name"), format!("'{}' {message}", raw.name));
     }
     let group = raw.group.as_ref().and_then(|name| {
         let found = known.groups.iter().position(|group| group == name);

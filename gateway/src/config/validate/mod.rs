@@ -41,7 +41,8 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let around = Around { pools: &raw.pools, consumers: &raw.consumers, known: &known, state_dir };
     let plugins = plugins::read(&raw.plugins, &around, &mut check);
     let auth = &plugins.auth;
-    let consumers = consumers::read(&raw.consumers, &known, auth.pepper.is_some(), auth.tokens.is_some(), &mut check);
+    let ways = consumers::WaysIn { peppered: auth.pepper.is_some(), tokens: auth.tokens.is_some(), issued: state_dir.is_some() };
+    let consumers = consumers::read(&raw.consumers, &known, ways, &mut check);
     let budgets = unpriced::Budgets { consumers: &consumers, groups: &groups, tokens: auth.tokens.as_ref() };
     let free = raw.prices.as_ref().and_then(|prices| prices.unknown) == Some(RawUnknownPrice::Free);
     unpriced::check(&pools, &backends, &prices, &budgets, free, &mut check);

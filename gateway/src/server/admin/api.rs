@@ -90,10 +90,10 @@ impl Admin {
         if actor.role() < least {
             return self.refused(session, Refusal::role(&actor, least)).await.into();
         }
-        if surface::is_own_api(&path) {
-            return self.own(session, &actor, surface).await.into();
-        }
         let who = Who::of(&actor, session);
+        if surface::is_own_api(&path) {
+            return self.own(session, &actor, &who, surface).await.into();
+        }
         let ok = |value: Value| AdminReply::Whole(json_answer(StatusCode::OK, &value));
         match (&method, path.as_str()) {
             (&Method::GET, "/metrics") => {

@@ -88,7 +88,7 @@ pub(super) fn time(fields: &mut Fields, name: &'static str, now: DateTime<Utc>) 
 }
 
 /// The key that a body asks for.
-fn new_key(body: &[u8], now: DateTime<Utc>) -> Result<NewKey, FieldError> {
+pub(super) fn new_key(body: &[u8], now: DateTime<Utc>) -> Result<NewKey, FieldError> {
     let mut fields = Fields::parse(body)?;
     let consumer = fields.text("consumer")?.ok_or_else(|| FieldError::new("consumer", "'consumer' is missing: whose key is it?"))?;
     let new = NewKey {

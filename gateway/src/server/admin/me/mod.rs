@@ -1,6 +1,5 @@
 //! What people who sign in see of themselves: the page `/me`, and its API.
 
-mod body;
 mod keys;
 mod left;
 mod models;
@@ -9,13 +8,13 @@ mod page;
 mod policy;
 pub(super) mod usage;
 
-use std::net::SocketAddr;
-
 use http::{Method, StatusCode};
 use pingora::protocols::http::ServerSession;
 
 use super::actor::{Actor, Role, SignedIn};
+use super::acts::Who;
 use super::answer::{Answer, problem};
+use super::body;
 use super::state::Admin;
 use super::surface::Surface;
 use crate::config::PersonNames;
@@ -30,11 +29,14 @@ struct Asker<'p> {
     issuer: String,
     /// Their name for people.
     name: &'p str,
-    /// Their name in the audit log and in records of keys.
-    who: String,
     role: Role,
-    /// The address that the request came from.
-    peer: Option<SocketAddr>,
+}
+
+impl Asker<'_> {
+    /// Who they are, for a key: a subject is unique only at its issuer.
+    fn owner(&self) -> String {
+        format!("{} at {}", self.names.subject, self.issuer)
+    }
 }
 
 impl Admin {
@@ -47,31 +49,28 @@ impl Admin {
     }
 
     /// Answers a request to the page's API.
-    pub(super) async fn own(&self, session: &mut ServerSession, actor: &Actor, surface: Surface) -> Answer {
+    pub(super) async fn own(&self, session: &mut ServerSession, actor: &Actor, who: &Who, surface: Surface) -> Answer {
         let Actor::Person(SignedIn { session: found, role }) = actor else {
             return problem(StatusCode::FORBIDDEN, "this is for people who sign in; the admin token owns no consumer");
         };
         let person = &found.person;
         let names = PersonNames { subject: &person.subject, names: person.email.as_slice(), groups: &person.groups, roles: &person.roles };
-        let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
         let issuer = self.gateway.runtime.load().sign_in.as_ref().map_or_else(String::new, |sign_in| sign_in.rules.issuer.name.clone());
-        let asker = Asker { names, issuer, name: &person.name, who: actor.to_string(), role: *role, peer };
+        let asker = Asker { names, issuer, name: &person.name, role: *role };
         let head = session.req_header();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let parts: Vec<&str> = path["/api/me".len()..].split('/').skip(1).collect();
-        match (method, parts.as_slice()) {
-            (Method::GET, []) => self.overview(&asker, surface).await,
-            (Method::POST, ["keys"]) => match body::read(session).await {
-                Ok(make) => self.make_own_key(&asker, make).await,
-                Err(refusal) => refusal,
-            },
-            (Method::POST, ["keys", id, "rotate"]) => match body::read(session).await {
-                Ok(rotate) => self.rotate_own_key(&asker, id, &rotate).await,
-                Err(refusal) => refusal,
-            },
-            (Method::DELETE, ["keys", id]) => self.revoke_own_key(&asker, id).await,
-            (_, [] | ["keys"] | ["keys", _] | ["keys", _, "rotate"]) => problem(StatusCode::METHOD_NOT_ALLOWED, PATHS),
-            _ => problem(StatusCode::NOT_FOUND, PATHS),
+        let body = match (&method, parts.as_slice()) {
+            (&Method::GET, []) => return self.overview(&asker, surface).await,
+            (&Method::DELETE, ["keys", id]) => return self.revoke_own_key(&asker, who, id).await,
+            (&Method::POST, ["keys"] | ["keys", _, "rotate"]) => body::read(session, &self.gateway.clock).await,
+            (_, [] | ["keys"] | ["keys", _] | ["keys", _, "rotate"]) => return problem(StatusCode::METHOD_NOT_ALLOWED, PATHS),
+            _ => return problem(StatusCode::NOT_FOUND, PATHS),
+        };
+        match (body, parts.as_slice()) {
+            (Ok(body), ["keys", id, _]) => self.rotate_own_key(&asker, who, id, &body).await,
+            (Ok(body), _) => self.make_own_key(&asker, who, &body).await,
+            (Err(refusal), _) => refusal,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::config::IssuedKeyRules;
-use crate::config::scalar::{DurationText, TimeText};
 use crate::issued_keys::KeyRecord;
 
 /// The longest time that a key stays valid beside the one that replaces it.
@@ -31,10 +30,6 @@ pub(super) enum Refused {
     TooManyReplaced { consumer: String, max: usize },
     #[error("a key of '{consumer}' may live for at most {} (consumers.issued_keys.max_lifetime)", Span(*max))]
     TooLong { consumer: String, max: Duration },
-    #[error("'{0}' is neither a duration such as \"30d\" nor a time such as \"2027-01-31\"")]
-    NoTime(String),
-    #[error("'{0}' is not a duration such as \"1h\" or \"1d\"")]
-    NoDuration(String),
     #[error("the old key may stay valid for at most {}", Span(MAX_GRACE))]
     LongGrace,
     #[error("'{consumer}' accepts only tokens, because its config asks for roles or scopes, which keys don't have")]
@@ -76,7 +71,7 @@ impl Refused {
             | Refused::TokensOnly { .. }
             | Refused::LongLived { .. }
             | Refused::Replaced => StatusCode::CONFLICT,
-            Refused::TooLong { .. } | Refused::NoTime(_) | Refused::NoDuration(_) | Refused::LongGrace => StatusCode::BAD_REQUEST,
+            Refused::TooLong { .. } | Refused::LongGrace => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 
@@ -84,8 +79,8 @@ impl Refused {
     pub(super) fn field(&self) -> Option<&'static str> {
         match self {
             Refused::NotYourConsumer | Refused::TokensOnly { .. } => Some("consumer"),
-            Refused::TooLong { .. } | Refused::NoTime(_) => Some("expires"),
-            Refused::NoDuration(_) | Refused::LongGrace => Some("grace"),
+            Refused::TooLong { .. } => Some("expires"),
+            Refused::LongGrace => Some("grace"),
             Refused::NotYourKey
             | Refused::TooMany { .. }
             | Refused::TooManyReplaced { .. }
@@ -125,24 +120,17 @@ pub(super) fn may_store(consumer: &str, stored: usize, rules: &IssuedKeyRules) -
     (stored < max).then_some(()).ok_or_else(|| Refused::TooManyStored { consumer: consumer.to_owned(), max })
 }
 
-/// Until when a key is valid that is made at `now` for `text`: a duration or a time. Without a text: as long as allowed.
-pub(super) fn expiry(consumer: &str, text: Option<&str>, rules: &IssuedKeyRules, now: i64) -> Result<i64, Refused> {
+/// Until when a key is valid that is made at `now` and asked for until `wanted`: if that isn't said, as long as allowed.
+pub(super) fn expiry(consumer: &str, wanted: Option<i64>, rules: &IssuedKeyRules, now: i64) -> Result<i64, Refused> {
     let last = now.saturating_add(seconds(rules.max_lifetime));
-    let Some(text) = text else { return Ok(last) };
-    let span = text.parse::<DurationText>().map(|span| now.saturating_add(seconds(span.0)));
-    let time = span.or_else(|_| text.parse::<TimeText>().map(|time| time.0.timestamp()));
-    // The text comes from outside: shorten it.
-    let end = time.map_err(|_| Refused::NoTime(text.chars().take(64).collect()))?;
-    if end > last {
-        return Err(Refused::TooLong { consumer: consumer.to_owned(), max: rules.max_lifetime });
+    match wanted {
+        Some(end) if end > last => Err(Refused::TooLong { consumer: consumer.to_owned(), max: rules.max_lifetime }),
+        wanted => Ok(wanted.unwrap_or(last)),
     }
-    Ok(end)
 }
 
-/// Whether a key may be rotated, and how long it then stays valid.
-pub(super) fn may_rotate(key: &KeyRecord, grace: Option<&str>, valid: Valid, rules: &IssuedKeyRules) -> Result<Duration, Refused> {
-    let text = grace.unwrap_or("0s");
-    let grace = text.parse::<DurationText>().map_err(|_| Refused::NoDuration(text.chars().take(64).collect()))?.0;
+/// Whether a key may be rotated and stay valid for another `grace`.
+pub(super) fn may_rotate(key: &KeyRecord, grace: Duration, valid: Valid, rules: &IssuedKeyRules) -> Result<(), Refused> {
     if grace > MAX_GRACE {
         return Err(Refused::LongGrace);
     }
@@ -157,7 +145,7 @@ pub(super) fn may_rotate(key: &KeyRecord, grace: Option<&str>, valid: Valid, rul
     if !grace.is_zero() && valid.replaced >= rules.max {
         return Err(Refused::TooManyReplaced { consumer: key.consumer.to_string(), max: rules.max });
     }
-    Ok(grace)
+    Ok(())
 }
 
 fn seconds(span: Duration) -> i64 {
@@ -214,18 +202,14 @@ mod tests {
 
     #[test]
     fn a_key_lives_as_long_as_asked_for_but_not_longer_than_allowed() {
-        let until = |text: Option<&str>| expiry("crm", text, &RULES, NOW);
+        let until = |wanted: Option<i64>| expiry("crm", wanted, &RULES, NOW);
         assert_eq!(until(None), Ok(NOW + 90 * DAY));
-        assert_eq!(until(Some("90d")), Ok(NOW + 90 * DAY));
-        assert_eq!(until(Some("36h")), Ok(NOW + DAY * 3 / 2));
-        assert_eq!(until(Some("2027-01-31")), Ok(1_801_353_600));
-        for text in ["91d", "2099-01-01", "3650d"] {
-            let refused = until(Some(text)).unwrap_err();
-            assert_eq!((refused.field(), refused.status()), (Some("expires"), StatusCode::BAD_REQUEST), "{text}");
+        assert_eq!(until(Some(NOW + 90 * DAY)), Ok(NOW + 90 * DAY));
+        assert_eq!(until(Some(NOW + 1)), Ok(NOW + 1));
+        for wanted in [NOW + 90 * DAY + 1, i64::MAX] {
+            let refused = until(Some(wanted)).unwrap_err();
+            assert_eq!((refused.field(), refused.status()), (Some("expires"), StatusCode::UNPROCESSABLE_ENTITY));
             assert!(refused.to_string().contains("at most 90 days"), "{refused}");
-        }
-        for text in ["", "soon", "-1d", "99999999d", "🗝"] {
-            assert_eq!(until(Some(text)), Err(Refused::NoTime(text.to_owned())));
         }
     }
 
@@ -240,16 +224,15 @@ mod tests {
 
     #[test]
     fn a_rotation_makes_no_key_that_owners_could_not_make() {
-        let ask = |key: &KeyRecord, grace: Option<&str>, replaced: usize| may_rotate(key, grace, Valid { counted: 2, replaced }, &RULES);
-        assert_eq!(ask(&key(|_| {}), None, 0), Ok(Duration::ZERO));
-        assert_eq!(ask(&key(|_| {}), Some("1d"), 1), Ok(Duration::from_secs(86_400)));
-        assert!(matches!(ask(&key(|_| {}), Some("1d"), 2), Err(Refused::TooManyReplaced { .. })));
-        assert_eq!(ask(&key(|_| {}), Some("0s"), 2), Ok(Duration::ZERO));
-        assert_eq!(ask(&key(|_| {}), Some("8d"), 0), Err(Refused::LongGrace));
-        assert_eq!(ask(&key(|_| {}), Some("a while"), 0), Err(Refused::NoDuration("a while".to_owned())));
-        assert_eq!(ask(&key(|key| key.replaced = true), None, 0), Err(Refused::Replaced));
+        let day = Duration::from_secs(86_400);
+        let ask = |key: &KeyRecord, grace: Duration, replaced: usize| may_rotate(key, grace, Valid { counted: 2, replaced }, &RULES);
+        assert_eq!(ask(&key(|_| {}), day, 1), Ok(()));
+        assert!(matches!(ask(&key(|_| {}), day, 2), Err(Refused::TooManyReplaced { .. })));
+        assert_eq!(ask(&key(|_| {}), Duration::ZERO, 2), Ok(()));
+        assert_eq!((ask(&key(|_| {}), 7 * day, 0), ask(&key(|_| {}), 8 * day, 0)), (Ok(()), Err(Refused::LongGrace)));
+        assert_eq!(ask(&key(|key| key.replaced = true), day, 0), Err(Refused::Replaced));
         for expires in [None, Some(NOW + 90 * DAY)] {
-            assert!(matches!(ask(&key(|key| key.expires = expires), None, 0), Err(Refused::LongLived { .. })), "{expires:?}");
+            assert!(matches!(ask(&key(|key| key.expires = expires), day, 0), Err(Refused::LongLived { .. })), "{expires:?}");
         }
     }
 }

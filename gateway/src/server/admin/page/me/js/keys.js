@@ -51,7 +51,7 @@ function updateKeyRow(view, key, consumer, now) {
   say(view.made, key.created === null ? NONE : dayOnly.format(key.created * 1000));
   say(view.used, key.last_use === null ? 'not since the start' : ago(key.last_use * 1000, now));
   say(view.models, key.models === null ? 'all' : listed(key.models, 3));
-  const issued = key.from === 'issued';
+  const issued = key.source === 'issued';
   show(view.rotate, issued && !over && !key.replaced);
   show(view.revoke, issued && !over);
   show(view.fixed, !issued);
