@@ -223,3 +223,6 @@ impl KeyFile {
 fn opened(opened: &mut Option<Opened>) -> io::Result<&mut Opened> {
     opened.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use super::store::IssuedKeys;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same while it can't be written.
+const FAILING: Duration = Duration::from_secs(2);
 /// How many looks there are between two times that ended keys are forgotten.
 const FORGET: u32 = 240;
 /// How often nodes exchange keys.
@@ -25,7 +27,7 @@ impl IssuedKeys {
     pub async fn keep_saved(self: Arc<Self>) {
         let (mut failing, mut looks) = (false, 0_u32);
         loop {
-            sleep(LOOK).await;
+            sleep(if failing { FAILING } else { LOOK }).await;
             looks = looks.wrapping_add(1);
             let forget = looks.is_multiple_of(FORGET);
             let done = self.blocking(move |keys| {

@@ -91,31 +91,43 @@ impl LiveKeys {
         Some(known.last_use.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
-    /// Follows a change of a key. Changes of one key must come one after the other.
-    pub(super) fn update(&self, key: &StoredKey) {
-        let Some(part) = self.part(&key.made.stored) else { return };
-        let beginning = digest_of(&key.made.stored).beginning();
-        let live = key.revoked.is_none().then(|| {
-            Arc::new(LiveKey {
-                id: Arc::clone(&key.made.id),
-                consumer: Arc::clone(&key.made.consumer),
-                models: key.made.models.clone(),
-                stored: key.made.stored,
-                validity: key.validity(),
-                last_use: AtomicI64::new(self.last_use(&key.made.stored).unwrap_or(0)),
-                place: AtomicUsize::new(0),
-            })
-        });
-        part.rcu(|part| {
-            let mut part = Part::clone(part);
-            let known = part.entry(beginning).or_default();
-            known.retain(|known| !same(&known.stored, &key.made.stored));
-            known.extend(live.clone());
-            if known.is_empty() {
-                part.remove(&beginning);
-            }
-            part
-        });
+    /// Follows changes of keys. Changes of one key must come one after the other.
+    pub(super) fn update<'k>(&self, keys: impl IntoIterator<Item = &'k StoredKey>) {
+        let mut parts: HashMap<u64, Vec<&StoredKey>> = HashMap::new();
+        for key in keys {
+            parts.entry(digest_of(&key.made.stored).beginning() >> 56).or_default().push(key);
+        }
+        for keys in parts.values() {
+            let Some(part) = keys.first().and_then(|key| self.part(&key.made.stored)) else { continue };
+            let changes: Vec<(&StoredKey, Option<Arc<LiveKey>>)> = keys.iter().map(|key| (*key, self.live(key))).collect();
+            part.rcu(|part| {
+                let mut part = Part::clone(part);
+                for (key, live) in &changes {
+                    let beginning = digest_of(&key.made.stored).beginning();
+                    let known = part.entry(beginning).or_default();
+                    known.retain(|known| !same(&known.stored, &key.made.stored));
+                    known.extend(live.clone());
+                    if known.is_empty() {
+                        part.remove(&beginning);
+                    }
+                }
+                part
+            });
+        }
+    }
+
+    /// A key as it is looked up; `None` for one that is revoked.
+    fn live(&self, key: &StoredKey) -> Option<Arc<LiveKey>> {
+        let live = || LiveKey {
+            id: Arc::clone(&key.made.id),
+            consumer: Arc::clone(&key.made.consumer),
+            models: key.made.models.clone(),
+            stored: key.made.stored,
+            validity: key.validity(),
+            last_use: AtomicI64::new(self.last_use(&key.made.stored).unwrap_or(0)),
+            place: AtomicUsize::new(0),
+        };
+        key.revoked.is_none().then(|| Arc::new(live()))
     }
 
     /// Forgets a key.
@@ -162,22 +174,22 @@ mod tests {
         let (live, table) = (LiveKeys::default(), KeyTable::new(Some(Pepper::new(b"pepper"))));
         let plain = key("plain", Stored::Sha256(digest(b"plain")), Some(100));
         let mut peppered = key("peppered", Stored::Hmac(Pepper::new(b"pepper").digest(b"peppered")), None);
-        live.update(&plain);
-        live.update(&peppered);
+        live.update([&plain]);
+        live.update([&peppered]);
         let found = |text: &str, now| live.find(&table.digests(text.as_bytes()), now).map(|key| key.id.to_string());
         assert_eq!((found("plain", 99), found("plain", 100)), (Some("plain".to_owned()), None));
         assert_eq!((found("peppered", 5), found("other", 5)), (Some("peppered".to_owned()), None));
         // The same digest, stored in the other way, is another key's.
         let other = key("other", Stored::Sha256(Pepper::new(b"pepper").digest(b"peppered")), None);
-        live.update(&other);
+        live.update([&other]);
         assert_eq!(found("peppered", 5), Some("peppered".to_owned()));
         live.find(&table.digests(b"peppered"), 5).unwrap().used(5);
         peppered.ends = Some(50);
-        live.update(&peppered);
+        live.update([&peppered]);
         assert_eq!((found("peppered", 49), found("peppered", 50)), (Some("peppered".to_owned()), None));
         assert_eq!(live.last_use(&peppered.made.stored), Some(5), "a change doesn't forget when it was used");
         peppered.revoked = Some(Revoked { at: 1, by: String::new() });
-        live.update(&peppered);
+        live.update([&peppered]);
         assert_eq!(found("peppered", 5), None);
         live.remove(&plain.made.stored);
         assert_eq!(found("plain", 5), None);
@@ -191,7 +203,7 @@ mod tests {
             for (number, keep) in steps {
                 let mut changed = key(&number.to_string(), Stored::Sha256(digest(&[number])), None);
                 changed.revoked = (!keep).then(|| Revoked { at: 1, by: String::new() });
-                live.update(&changed);
+                live.update([&changed]);
                 if keep { known.insert(number) } else { known.remove(&number) };
             }
             for number in 0..40 {

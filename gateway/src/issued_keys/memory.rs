@@ -62,6 +62,7 @@ impl Memory {
     pub(super) fn learn(&self, keys: impl IntoIterator<Item = StoredKey>, from: Source) {
         let mut state = self.state.lock();
         let State { known, unsaved, unsent, revoked, .. } = &mut *state;
+        let mut changes: BTreeMap<Arc<str>, StoredKey> = BTreeMap::new();
         for key in keys {
             let id = Arc::clone(&key.made.id);
             let before = known.get(&id).cloned();
@@ -75,7 +76,7 @@ impl Memory {
                 if let Some(before) = before.filter(|before| before.made.stored != now.made.stored) {
                     self.live.remove(&before.made.stored);
                 }
-                self.live.update(now);
+                changes.insert(Arc::clone(&id), now.clone());
             }
             let is_all = *now == key;
             match from {
@@ -102,6 +103,7 @@ impl Memory {
                 }
             }
         }
+        self.live.update(changes.values());
         self.show(&state);
     }
 

@@ -47,7 +47,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(1);
 const IDLE_GRACE_HANDED_OVER: Duration = Duration::from_secs(10);
 
 /// How long a start waits for the keys that other nodes have issued.
-const KEYS: Duration = Duration::from_secs(1);
+const KEYS: Duration = Duration::from_millis(600);
 
 /// What a gateway is started with.
 #[derive(Debug)]

@@ -19,7 +19,8 @@ pub struct RawServer {
     pub admin_token: Option<SecretText>,
     /// Sign-in of persons on the admin listener. Default: none.
     pub sign_in: Option<RawSignIn>,
-    /// Directory for what must survive a restart: the ledger, and this node's name. Default: none, and no ledger.
+    /// Directory for what must survive a restart: the ledger, keys that are issued at run time, the audit log, and this
+    /// node's name. Default: none, and none of these.
     pub state_dir: Option<String>,
     /// Worker threads. Default: one per core.
     pub threads: Option<usize>,

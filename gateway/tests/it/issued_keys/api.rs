@@ -192,7 +192,7 @@ async fn every_administrative_act_is_in_the_audit_log() {
     for path in ["/api/drain?backend=a", "/api/undrain?backend=a", "/api/reset?backend=a&deployment=m", "/api/drain?backend=none"] {
         ask(admin, post(path, &[], b"")).await.unwrap();
     }
-    for path in ["/api/log?level=warn", "/api/log?level=loud%21", "/api/reload"] {
+    for path in ["/api/log?level=warn", "/api/log?level=spillway%3Dloud", "/api/reload"] {
         ask(admin, post(path, &[], b"")).await.unwrap();
     }
     process.write_config(&(text.clone() + "\n[oops]\n"));

@@ -51,7 +51,7 @@ async fn ten_thousand_keys_survive_fifty_kills() {
                             }
                             match connection.answer().await {
                                 Ok(got) if got.status == 200 && got.json()["state"] == "revoked" => {
-                                    drop(revoked.lock().insert(id.to_owned()))
+                                    revoked.lock().insert(id.to_owned());
                                 }
                                 _ => return,
                             }
