@@ -170,6 +170,17 @@ impl Issuer {
         self.renewal.request(seen, clock, limit).await
     }
 
+    /// Fetches metadata and keys once, and returns how many keys there are.
+    ///
+    /// # Errors
+    /// [`IssuerError`]
+    pub async fn fetch_once(&self, now: i64) -> Result<usize, IssuerError> {
+        let (keys, text) = self.fetch().await?;
+        let count = keys.len();
+        self.store(keys, text, now);
+        Ok(count)
+    }
+
     /// Fetches the keys in the background, for ever.
     pub async fn keep_fresh(self: Arc<Self>, clock: Clock) {
         let mut pause = PAUSE[0];

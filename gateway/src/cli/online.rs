@@ -13,11 +13,12 @@ use spillway_plugins::retry::Credentials;
 use crate::backend::auth::{Authoriser, Fetched, Identities, build, causes};
 use crate::backend::url;
 use crate::clock::Clock;
-use crate::config::{BackendConfig, Config, Endpoint};
+use crate::config::{BackendConfig, Config, Endpoint, SignInRules};
 use crate::http_client;
 use crate::http1::fields::HeadFields as _;
 use crate::http1::request_head::{RequestHead, Unwritable};
 use crate::provider::{Provider, Refused, Signing};
+use crate::sign_in::SignIn;
 use crate::telemetry::metrics::Metrics;
 
 /// Time for one backend's answer.
@@ -40,8 +41,24 @@ pub(super) fn check(config: &Config) -> Result<bool, String> {
             well &= said.is_ok();
             println!("{}: {}", backend.name, said.unwrap_or_else(|said| said));
         }
+        if let Some(rules) = &config.server.sign_in {
+            let said = sign_in(rules, &metrics, &clock).await;
+            well &= said.is_ok();
+            println!("server.sign_in: {}", said.unwrap_or_else(|said| said));
+        }
         Ok(well)
     })
+}
+
+/// Fetches the metadata and the keys of the issuer with which persons sign in. Whether it knows this application shows
+/// only when somebody signs in.
+async fn sign_in(rules: &SignInRules, metrics: &Metrics, clock: &Clock) -> Result<String, String> {
+    let sign_in = SignIn::new(rules.clone(), metrics.sign_in.issuer(), None);
+    let keys = sign_in.issuer.fetch_once(clock.wall().timestamp()).await.map_err(|error| format!("{}: {error}", rules.issuer.discovery))?;
+    match sign_in.issuer.endpoints() {
+        Some(_) => Ok(format!("ok, keys of the issuer: {keys}; register the redirect URI {}", SignInRules::redirect_uri(&rules.url))),
+        None => Err(format!("{}: its metadata has no safe authorization_endpoint and token_endpoint", rules.issuer.discovery)),
+    }
 }
 
 /// Asks a backend for its models, and says what that shows.

@@ -238,7 +238,7 @@ fn a_mirror_that_other_machines_reach_is_a_warning() {
     assert!(sized("32MiB").is_ok() && sized("33MiB").unwrap_err().iter().any(|problem| problem.contains("at most 32MiB")));
 }
 
-/// A config with this `[server.sign_in]`, whose first line is line 13.
+/// A config with this `[server.sign_in]`, whose first line is line 14.
 fn signing_in(changed: &str, by: &str) -> Result<Config, Vec<String>> {
     let table = "[server.sign_in]\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\nclient_secret = { env = \"AOAI_FRANCE_KEY\" }\n\
                  url = \"https://gateway.example.com/\"\nroles = { operator = [\"Ops\"] }\n";
@@ -281,23 +281,23 @@ fn the_highest_role_counts_and_everybody_may_have_one() {
 #[test]
 fn mistakes_in_sign_in_are_named_with_their_place() {
     for (changed, by, problem) in [
-        ("{ operator = [\"Ops\"] }", "{}", "t.toml:17:1: server.sign_in.roles: nobody could sign in"),
-        ("[\"Ops\"]", "[\"Ops\", \"Ops\"]", "t.toml:17:31: server.sign_in.roles.operator[1]: 'Ops' is listed twice"),
+        ("{ operator = [\"Ops\"] }", "{}", "t.toml:19:1: server.sign_in.roles: no person could sign in"),
+        ("[\"Ops\"]", "[\"Ops\", \"Ops\"]", "t.toml:19:30: server.sign_in.roles.operator[1]: 'Ops' is listed twice"),
         (
             "[\"Ops\"]",
             "[\"Ops\"], viewer = [\"Ops\"]",
-            "t.toml:17:42: server.sign_in.roles.viewer[0]: 'Ops' is listed twice, first under 'operator'",
+            "t.toml:19:41: server.sign_in.roles.viewer[0]: 'Ops' is listed twice, first under 'operator'",
         ),
-        ("[\"Ops\"]", "[\" \"]", "t.toml:17:24: server.sign_in.roles.operator[0]: must be an app role"),
+        ("[\"Ops\"]", "[\" \"]", "t.toml:19:23: server.sign_in.roles.operator[0]: must be an app role"),
         ("{ operator", "{ operators", "server.sign_in.roles.operators: unknown key; did you mean 'operator'?"),
-        ("https://gateway", "http://gateway", "t.toml:16:1: server.sign_in.url: 'http://gateway.example.com/' is not an https:// URL"),
+        ("https://gateway", "http://gateway", "t.toml:18:1: server.sign_in.url: 'http://gateway.example.com/' is not an https:// URL"),
         ("gateway.example.com/", "user@gateway.example.com", "server.sign_in.url: must be an address without user"),
         ("gateway.example.com/", "gateway.example.com/?a=b", "server.sign_in.url: must be an address without user"),
         ("gateway.example.com/", "Gateway.example.com", "server.sign_in.url: write the host in lower case"),
         ("gateway.example.com/", "gateway.example.com/sign-in/callback", "server.sign_in.url: write the base address only"),
-        ("https://id", "http://id", "t.toml:13:1: server.sign_in.issuer: 'http://id.example.com' is not an https:// URL"),
+        ("https://id", "http://id", "t.toml:15:1: server.sign_in.issuer: 'http://id.example.com' is not an https:// URL"),
         ("id.example.com", "login.microsoftonline.com/common/v2.0", "server.sign_in.issuer: 'common' lets in accounts of any organisation"),
-        ("\"app\"", "\"\"", "t.toml:14:1: server.sign_in.client_id: must be the application's id"),
+        ("\"app\"", "\"\"", "t.toml:16:1: server.sign_in.client_id: must be the application's id"),
         ("AOAI_FRANCE_KEY", "NOT_THERE", "server.sign_in.client_secret: the environment variable NOT_THERE is not set"),
         ("roles", "scopes = [\"profile\"]\nroles", "server.sign_in.scopes: 'openid' is missing"),
         ("roles", "scopes = [\"openid\", \"a b\"]\nroles", "server.sign_in.scopes[1]: 'a b' is not a scope"),

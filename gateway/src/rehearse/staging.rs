@@ -62,7 +62,7 @@ pub(super) fn staged(config: &Config, addresses: &Addresses, ledger: Option<&Pat
         tokens.issuer.discovery = format!("http://{issuer}/");
         tokens.issuer.rules.algorithms = vec![Algorithm::ES256];
     }
-    // Nobody signs in, and its issuer must not be asked.
+    // No person signs in during a rehearsal, and the issuer must not be asked.
     config.server.sign_in = None;
     credential::add_keys(&mut config);
     config
@@ -95,6 +95,7 @@ pub(super) fn replaced(config: &Config) -> Vec<String> {
         (tokens, "Tokens of the gateway's identities come from a stand-in."),
         (config.plugins.auth.tokens.is_some(), "Callers' tokens come from a stand-in, signed with ES256."),
         (!config.consumers.is_empty(), "Each consumer has a key of its own for the rehearsal."),
+        (config.server.sign_in.is_some(), "No person signs in."),
         (config.server.tls.is_some(), "The listener speaks no TLS."),
         (config.ledger.is_some(), "There is a ledger only for the fault ledger-full, in a folder that is removed."),
         (config.plugins.cache.is_some(), "The cache is off: every request reaches a backend."),

@@ -68,9 +68,9 @@ pub enum SignInError {
     /// The ID token was issued for another application.
     #[error("the ID token was issued for another application (claim 'azp')")]
     AuthorizedParty,
-    /// The ID token names nobody.
-    #[error("the ID token names nobody (claim 'sub')")]
-    Nobody,
+    /// The ID token has no subject.
+    #[error("the ID token doesn't say who it is about (claim 'sub')")]
+    NoSubject,
     /// The person may do nothing here.
     #[error("the ID token has none of the roles and groups that are let in")]
     NoRole(Box<LackingToken>),
@@ -90,7 +90,7 @@ impl SignInError {
             SignInError::Refused(_) => "refused",
             SignInError::Code(_) => "code",
             SignInError::Client(_) => "client",
-            SignInError::Token(_) | SignInError::AuthorizedParty | SignInError::Nobody => "token",
+            SignInError::Token(_) | SignInError::AuthorizedParty | SignInError::NoSubject => "token",
             SignInError::Nonce => "nonce",
             SignInError::NoRole(_) => "no_role",
         }
@@ -123,7 +123,7 @@ impl SignInError {
             // Also while the issuer is down: the task that fetches its keys logs that.
             SignInError::NotReady => true,
             SignInError::Random | SignInError::Client(_) | SignInError::Unreachable | SignInError::TokenAnswer(_) => false,
-            SignInError::Token(_) | SignInError::Nonce | SignInError::AuthorizedParty | SignInError::Nobody | SignInError::NoRole(_) => {
+            SignInError::Token(_) | SignInError::Nonce | SignInError::AuthorizedParty | SignInError::NoSubject | SignInError::NoRole(_) => {
                 false
             }
         }
@@ -201,7 +201,7 @@ mod tests {
             SignInError::Token(TokenError::Expired),
             SignInError::Nonce,
             SignInError::AuthorizedParty,
-            SignInError::Nobody,
+            SignInError::NoSubject,
             SignInError::NoRole(Box::new(lacking)),
         ];
         let found: std::collections::BTreeSet<&str> = all.iter().map(SignInError::label).collect();

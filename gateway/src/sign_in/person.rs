@@ -19,7 +19,7 @@ const MOST: usize = 500;
 pub struct Person {
     /// Identifies the person at the issuer and never changes: `oid` in Entra's tokens, otherwise `sub`.
     pub subject: String,
-    /// The name to show; it identifies nobody.
+    /// The name to show; it identifies no person.
     pub name: String,
     /// An address that the issuer vouches for: `email` with `email_verified`, or Entra's `upn`. It may be given to somebody
     /// else later, which `subject` never is.

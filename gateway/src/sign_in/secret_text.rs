@@ -1,4 +1,4 @@
-//! Random texts that nobody can guess, and their digests.
+//! Random texts that can't be guessed, and their digests.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -73,7 +73,7 @@ impl std::fmt::Debug for SignInHandover {
 }
 
 impl SignInState {
-    /// With a new key, and nobody signed in.
+    /// With a new key, and without sessions.
     ///
     /// # Errors
     /// If the system has no random numbers.

@@ -84,7 +84,7 @@ pub(super) fn read(raw: &RawSignIn, check: &mut Checker<'_>) -> Option<SignInRul
     Some(SignInRules { issuer, client_id, client_secret, url, scopes, roles, everyone, session, idle: idle.min(session) })
 }
 
-/// The keys of the issuer decide who may sign in: they must come over a connection that nobody can change.
+/// The keys of the issuer decide who may sign in: they must come over a connection that can't be changed.
 fn issuer(issuer: &str, key: &str, check: &mut Checker<'_>) {
     check.https(key, issuer, true);
     if issuer.contains(['{', '}']) {
@@ -147,7 +147,7 @@ fn roles(raw: &RawSignIn, check: &mut Checker<'_>) -> Vec<(String, Role)> {
         (Role::Member, &raw.roles.member),
     ];
     if raw.everyone.is_none() && lists.iter().all(|(_, list)| list.is_empty()) {
-        check.problem("server.sign_in.roles", "nobody could sign in: list app roles or ids of groups, or set 'everyone'");
+        check.problem("server.sign_in.roles", "no person could sign in: list app roles or ids of groups, or set 'everyone'");
     }
     let mut seen = HashMap::new();
     let mut roles = Vec::new();

@@ -68,13 +68,18 @@ async fn a_session_that_somebody_planted_is_never_taken_over() {
 #[tokio::test]
 async fn a_session_ends_when_it_is_idle_and_at_its_end() {
     let scene = Scene::start().await;
-    let (mut idle, mut busy) = (scene.browser(), scene.browser());
-    idle.sign_in().await;
-    busy.sign_in().await;
+    let [mut idle, mut busy, mut quiet, mut present] = [(); 4].map(|()| scene.browser());
+    for browser in [&mut idle, &mut busy, &mut quiet, &mut present] {
+        browser.sign_in().await;
+    }
     scene.pass(Duration::from_secs(29 * 60)).await;
+    // What a page asks by itself is no use; that somebody is there is one.
+    assert_eq!(quiet.who().await["role"], "operator");
+    assert_eq!(present.get("/api/session?present=true").await.status, 200);
     assert_eq!(busy.get("/api/status").await.status, 200);
     scene.pass(Duration::from_secs(61)).await;
     assert_eq!((idle.get("/api/status").await.status, busy.get("/api/status").await.status), (401, 200));
+    assert_eq!((quiet.who().await["actor"].is_null(), present.who().await["role"].as_str()), (true, Some("operator")));
     for _ in 0..17 {
         assert_eq!(busy.get("/api/status").await.status, 200);
         scene.pass(Duration::from_secs(28 * 60)).await;

@@ -33,7 +33,7 @@ async fn a_token_with_a_wrong_claim_is_refused() {
         (json!({ "nonce": "" }), "nonce", "for another login"),
         (json!({ "azp": "another-app" }), "token", "another application"),
         (json!({ "aud": ["gateway-app", "another-app"] }), "token", "another application"),
-        (json!({ "sub": null }), "token", "names nobody"),
+        (json!({ "sub": null }), "token", "who it is about"),
     ] {
         let scene_claims = claims.clone();
         scene.issuer.sign_with(move |signer, own: &Value| {
@@ -96,7 +96,7 @@ async fn a_person_without_a_role_gets_a_page_that_says_what_is_missing() {
     let scene = Scene::start().await;
     scene.issuer.claims(json!({ "roles": ["Other.Role"], "groups": ["one", "two"] }));
     refused(&scene, 403, "no_role", "Ada Lovelace (ada-subject)").await;
-    refused(&scene, 403, "no_role", "the app roles Other.Role and 2 groups").await;
+    refused(&scene, 403, "no_role", "the app role Other.Role and 2 groups").await;
     refused(&scene, 403, "no_role", "[server.sign_in.roles]").await;
     scene.issuer.claims(json!({ "roles": null, "groups": null, "_claim_names": { "groups": "src1" } }));
     refused(&scene, 403, "no_role", "too many for a token").await;
@@ -107,7 +107,7 @@ async fn a_person_without_a_role_gets_a_page_that_says_what_is_missing() {
     }
     for roles in ["Gateway.Admin ", "gateway.admin", "Gateway.Admin,Gateway.Operator"] {
         scene.issuer.claims(json!({ "roles": roles }));
-        refused(&scene, 403, "no_role", &format!("the app roles {roles}")).await;
+        refused(&scene, 403, "no_role", &format!("the app role {roles}")).await;
     }
 }
 

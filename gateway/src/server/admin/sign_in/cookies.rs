@@ -2,7 +2,7 @@
 //!
 //! Both have the prefix `__Host-`: a browser accepts them only with `Secure`, for this host alone, and no other host or
 //! subdomain can set them. `SameSite=Lax`, because the browser comes back from the issuer's site: with `Strict` it would
-//! not send the login along, and a link to a page of one's own would find nobody signed in. What `Lax` lets through,
+//! not send the login along, and a link to a page of one's own would find no session. What `Lax` lets through,
 //! following a link, only reads; changes need a header that pages of other sites can't send.
 
 use http::{HeaderValue, header};

@@ -27,7 +27,7 @@ struct Words {
     what: String,
     /// What the person can do.
     remedy: String,
-    /// What whoever runs the gateway can do.
+    /// What the people who run the gateway can do.
     operator: Option<&'static str>,
 }
 
@@ -35,7 +35,7 @@ struct Words {
 pub(super) fn page(error: &SignInError, base: &str, first: ReturnTo) -> Answer {
     let words = words(error);
     let operator =
-        words.operator.map_or_else(String::new, |text| format!("<h2>For whoever runs this gateway</h2>\n<p>{}</p>", escaped(text)));
+        words.operator.map_or_else(String::new, |text| format!("<h2>For the people who run this gateway</h2>\n<p>{}</p>", escaped(text)));
     let html = include_str!("../page/sign-in.html")
         .replace("/*STYLE*/", STYLE.as_str())
         .replace("<!--TITLE-->", &escaped(words.title))
@@ -55,7 +55,7 @@ pub(super) fn page(error: &SignInError, base: &str, first: ReturnTo) -> Answer {
 
 fn words(error: &SignInError) -> Words {
     let again = "Sign in again.";
-    let ask = "Ask whoever runs this gateway.";
+    let ask = "Ask the people who run this gateway.";
     let sentence = || format!("{}.", capitalised(&error.to_string()));
     let new = |status, title, remedy: &str, operator| Words { status, title, what: sentence(), remedy: remedy.to_owned(), operator };
     match error {
@@ -102,7 +102,7 @@ fn words(error: &SignInError) -> Words {
         SignInError::Refused(code) if code.code() == "access_denied" => new(
             StatusCode::FORBIDDEN,
             "The sign-in was refused",
-            "You, or a rule of your organisation, refused the sign-in. Sign in again, or ask whoever runs this gateway.",
+            "You, or a rule of your organisation, refused the sign-in. Sign in again, or ask the people who run this gateway.",
             None,
         ),
         SignInError::Refused(_) => new(
@@ -124,10 +124,10 @@ fn words(error: &SignInError) -> Words {
             Some("Check server.sign_in.client_id and client_secret: a secret expires, and Entra shows its value only once."),
         ),
         SignInError::TokenAnswer(_) => new(StatusCode::BAD_GATEWAY, "The issuer's answer can't be used", ask, None),
-        SignInError::Token(_) | SignInError::Nonce | SignInError::AuthorizedParty | SignInError::Nobody => new(
+        SignInError::Token(_) | SignInError::Nonce | SignInError::AuthorizedParty | SignInError::NoSubject => new(
             StatusCode::BAD_GATEWAY,
             "The issuer's token can't be accepted",
-            "Sign in again. If that doesn't help, ask whoever runs this gateway.",
+            "Sign in again. If that doesn't help, ask the people who run this gateway.",
             Some("Check server.sign_in.issuer and client_id, and this machine's clock."),
         ),
         SignInError::NoRole(token) => no_role(token),
@@ -135,7 +135,11 @@ fn words(error: &SignInError) -> Words {
 }
 
 fn no_role(token: &LackingToken) -> Words {
-    let roles = if token.roles.is_empty() { "no app role".to_owned() } else { format!("the app roles {}", token.roles.join(", ")) };
+    let roles = match &*token.roles {
+        [] => "no app role".to_owned(),
+        [one] => format!("the app role {one}"),
+        several => format!("the app roles {}", several.join(", ")),
+    };
     let groups = match (token.too_many_groups, token.groups) {
         (true, _) => "no groups, because you are in too many for a token".to_owned(),
         (false, 0) => "no groups".to_owned(),
@@ -157,7 +161,7 @@ fn no_role(token: &LackingToken) -> Words {
              and {groups}.",
             token.name, token.subject
         ),
-        remedy: "Ask whoever runs this gateway for a role, and show them this page. Then sign in again.".to_owned(),
+        remedy: "Ask the people who run this gateway for a role, and show them this page. Then sign in again.".to_owned(),
         operator: Some(operator),
     }
 }

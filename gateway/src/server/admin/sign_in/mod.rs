@@ -16,12 +16,12 @@ use super::state::Admin;
 use super::surface::Surface;
 use crate::sign_in::{Asked, ReturnTo, SignIn, SignInError};
 
-/// What is told where sign-in is not configured.
+/// The error where sign-in is not configured.
 const MISSING: &str = "there is no sign-in here: set [server.sign_in]";
 
 impl Admin {
-    /// The answer of one of the paths with which persons sign in and out; `None` for other paths. They need nobody who is
-    /// known already.
+    /// The answer of one of the paths with which persons sign in and out; `None` for other paths. They need no
+    /// session.
     pub(super) async fn sign_in_answer(
         &self,
         session: &ServerSession,
@@ -116,7 +116,7 @@ impl Admin {
     async fn sign_out(&self, session: &ServerSession, all: bool) -> Answer {
         let signed_in = match self.actor(session) {
             Ok(Actor::Person(signed_in)) => signed_in,
-            Ok(_) => return problem(StatusCode::BAD_REQUEST, "nobody is signed in: the admin token has no session"),
+            Ok(_) => return problem(StatusCode::BAD_REQUEST, "no person is signed in: the admin token has no session"),
             Err(refusal) => return self.not_let_in(session, refusal).await,
         };
         let (sessions, person) = (&self.gateway.sign_in.sessions, &signed_in.session.person);

@@ -7,10 +7,13 @@ const link = { word: 'connecting', arrived: null, problem: null, retryAt: null }
 const page = {
   latest: null,
   refusedText: 'You are no longer signed in.',
+  // Whether the last status was shown to a person who had signed in.
+  forPerson: false,
 
   status(status) {
     Object.assign(link, { word: 'live', arrived: Date.now(), problem: null, retryAt: null });
     this.latest = modelOf(status);
+    this.forPerson = gateway.who?.actor === 'person';
     if (!document.hidden) this.render();
     showLink();
   },
@@ -54,7 +57,8 @@ const page = {
   // Nothing that was shown before may stay for somebody who isn't known.
   async refused() {
     feed.stop();
-    const before = { token: gateway.token !== null, person: gateway.who?.actor === 'person' };
+    const before = { token: gateway.token !== null, person: this.forPerson };
+    this.forPerson = false;
     gateway.forget();
     // How to sign in. Without an answer the page asks for the token.
     await gateway.identify().catch(() => { gateway.who = null; });
@@ -65,7 +69,8 @@ const page = {
   // Somebody who is known may not see this page.
   denied(message) {
     feed.stop();
-    this.lock(`${message.charAt(0).toUpperCase()}${message.slice(1)}.`);
+    say(byId('denied-why'), `${message.charAt(0).toUpperCase()}${message.slice(1)}.`);
+    this.lock('');
   },
 
   lock(problem) {
