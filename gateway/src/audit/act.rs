@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn a_key_in_a_wrong_field_is_in_no_line() {
         let key = key_text::generate(|| 7);
-        let mut asked = act(&format!("x {key} y"), json!({ "consumer": key, "models": [format!("{}{key}", "m".repeat(240))], key.clone(): 1 }));
+        let mut asked =
+            act(&format!("x {key} y"), json!({ "consumer": key, "models": [format!("{}{key}", "m".repeat(240))], key.clone(): 1 }));
         asked.object.clone_from(&key);
         asked.outcome = Outcome::Failed(format!("there is no consumer '{key}'"));
         let asked = asked.cleaned();
@@ -172,7 +173,10 @@ mod tests {
     fn a_name_forges_no_field_of_the_text_form() {
         let asked = act("s (x) role=viewer peer=10.0.0.9:1 done\naudit", Value::Null).cleaned();
         let shown = asked.to_string();
-        assert_eq!(shown, r#"audit key.issue object="object" by="s (x) role=viewer peer=10.0.0.9:1 done\naudit" role=administrator peer=- done"#);
+        assert_eq!(
+            shown,
+            r#"audit key.issue object="object" by="s (x) role=viewer peer=10.0.0.9:1 done\naudit" role=administrator peer=- done"#
+        );
         let quoted = act("a\" role=viewer", Value::Null).cleaned().to_string();
         assert!(quoted.contains(r#"by="a\" role=viewer" role=administrator"#), "{quoted}");
     }

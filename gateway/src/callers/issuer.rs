@@ -268,7 +268,8 @@ mod tests {
 
     #[test]
     fn odd_values_for_sign_in_keep_no_keys_from_being_fetched() {
-        let names_issuer = |value: Value| endpoints(json!({ "authorization_response_iss_parameter_supported": value }), false).unwrap().names_issuer;
+        let names_issuer =
+            |value: Value| endpoints(json!({ "authorization_response_iss_parameter_supported": value }), false).unwrap().names_issuer;
         assert!(names_issuer(json!(true)) && names_issuer(json!("true")) && names_issuer(json!(1)));
         assert!(!names_issuer(json!(false)) && !names_issuer(Value::Null));
         let in_body = |value: Value| endpoints(json!({ "token_endpoint_auth_methods_supported": value }), false).unwrap().secret_in_body;

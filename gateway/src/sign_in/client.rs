@@ -96,8 +96,11 @@ impl SignIn {
         ];
         // OpenID Connect Core 1.0, 3.1.2.1.
         let prompt = asked.again.then_some(("prompt", "login"));
-        let parameters: Vec<String> =
-            parameters.iter().chain(&prompt).map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
+        let parameters: Vec<String> = parameters
+            .iter()
+            .chain(&prompt)
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+            .collect();
         let separator = if endpoints.authorization.contains('?') { '&' } else { '?' };
         Ok(Started { location: format!("{}{separator}{}", endpoints.authorization, parameters.join("&")), cookie })
     }

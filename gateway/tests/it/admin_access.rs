@@ -152,8 +152,13 @@ async fn refusals_are_counted_by_reason_and_those_of_known_persons_recorded() {
         assert!(metrics.contains(&line), "{line} in {metrics}");
     }
     let acts = ask("/api/audit").await.json();
-    let shown: Vec<[&str; 4]> =
-        acts["acts"].as_array().unwrap().iter().rev().map(|act| ["what", "who", "object", "result"].map(|name| act[name].as_str().unwrap())).collect();
+    let shown: Vec<[&str; 4]> = acts["acts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|act| ["what", "who", "object", "result"].map(|name| act[name].as_str().unwrap()))
+        .collect();
     assert_eq!(
         shown,
         [
@@ -173,7 +178,9 @@ async fn refusals_are_counted_by_reason_and_those_of_known_persons_recorded() {
 async fn every_answer_says_that_no_other_page_may_use_it() {
     let issuer = SignInIssuer::start().await;
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rules(&issuer)).replace("#server", &format!("admin_token = \"{TOKEN}\""))).await;
+    let gateway =
+        Gateway::start(&config(&[member("a", &backend, 1)], "", &rules(&issuer)).replace("#server", &format!("admin_token = \"{TOKEN}\"")))
+            .await;
     let admin = gateway.running.admin;
     ready(admin).await;
     let mut browser = Browser::at(admin);

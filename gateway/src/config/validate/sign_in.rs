@@ -93,7 +93,8 @@ fn issuer(issuer: &str, key: &str, check: &mut Checker<'_>) {
     if issuer.contains(['?', '#']) {
         check.problem(key, "an issuer has neither a query nor a fragment");
     }
-    let tenant = ["common", "organizations", "consumers", PRIVATE_ACCOUNTS].into_iter().find(|tenant| issuer.split('/').any(|part| part == *tenant));
+    let tenant =
+        ["common", "organizations", "consumers", PRIVATE_ACCOUNTS].into_iter().find(|tenant| issuer.split('/').any(|part| part == *tenant));
     if let Some(tenant) = tenant.filter(|_| issuer.starts_with("https://login.")) {
         check.problem(key, format!("'{tenant}' lets in accounts of any organisation: write your tenant's id instead"));
     }
@@ -113,7 +114,10 @@ fn url(url: &str, key: &str, check: &mut Checker<'_>) -> String {
         check.problem(key, format!("leave out '{default_port}', as browsers do"));
     }
     if uri.as_ref().is_some_and(|uri| !matches!(uri.path(), "" | "/")) {
-        check.warn(key, "has a path: other applications on this host name get the session's cookie, too; give the gateway a name of its own");
+        check.warn(
+            key,
+            "has a path: other applications on this host name get the session's cookie, too; give the gateway a name of its own",
+        );
     }
     if authority != authority.to_lowercase() {
         check.problem(key, "write the host in lower case, as browsers send it");

@@ -36,7 +36,9 @@ impl Admin {
             // A token that is sent must be right: a session doesn't stand in for it.
             (token, Some(_)) if !head.headers.contains_key(header::AUTHORIZATION) => match self.signed_in(head)? {
                 Some(signed_in) => Ok(Actor::Person(signed_in)),
-                None if token.is_some() => refused(Reason::Session, "sign in with a browser, or send the admin token as 'Authorization: Bearer'"),
+                None if token.is_some() => {
+                    refused(Reason::Session, "sign in with a browser, or send the admin token as 'Authorization: Bearer'")
+                }
                 None => refused(Reason::Session, "sign in with a browser; for programs, set server.admin_token"),
             },
             (Some(_), _) => {
@@ -115,9 +117,8 @@ fn is_elsewhere(session: &ServerSession) -> Option<&'static str> {
     if head.headers.keys().any(|name| is_forwarded(name.as_str())) {
         return Some("a proxy has forwarded this request: set server.admin_token or [server.sign_in], so that only those it is for get in");
     }
-    (!names_an_address(head)).then_some(
-        "without server.admin_token this listener accepts only an IP address or 'localhost' as host, to prevent DNS rebinding",
-    )
+    (!names_an_address(head))
+        .then_some("without server.admin_token this listener accepts only an IP address or 'localhost' as host, to prevent DNS rebinding")
 }
 
 /// Whether the request's host is an address, or `localhost`.

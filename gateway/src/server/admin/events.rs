@@ -1,15 +1,13 @@
 //! The status, once a second, as server-sent events.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
-use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
-use super::actor::{Actor, SignedIn};
+use super::actor::Actor;
 use super::answer::PROTECTION;
 use super::state::Admin;
 use crate::under_way::UnderWay;
@@ -18,44 +16,6 @@ use crate::under_way::UnderWay;
 const EVERY: Duration = Duration::from_secs(1);
 /// Most pages that are kept up to date at the same time.
 const AT_ONCE: usize = 64;
-
-/// Most pages of one person: one can't take them from the others.
-const OF_ONE: usize = 8;
-
-/// The number of pages that each person has open.
-#[derive(Debug, Default)]
-pub(super) struct PagesOf(Mutex<HashMap<String, usize>>);
-
-/// A person's page, until it is dropped.
-struct OwnPage<'p>(&'p PagesOf, Option<String>);
-
-impl PagesOf {
-    /// A place for another page; `None` if the person has too many. Others than persons have no bound of their own.
-    fn enter(&self, actor: &Actor) -> Option<OwnPage<'_>> {
-        let Actor::Person(SignedIn { session, .. }) = actor else { return Some(OwnPage(self, None)) };
-        let subject = session.person.subject.clone();
-        let mut pages = self.0.lock();
-        let count = pages.entry(subject.clone()).or_default();
-        if *count >= OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(OwnPage(self, Some(subject)))
-    }
-}
-
-impl Drop for OwnPage<'_> {
-    fn drop(&mut self) {
-        let Some(subject) = &self.1 else { return };
-        let mut pages = self.0.0.lock();
-        if let Some(count) = pages.get_mut(subject) {
-            *count -= 1;
-            if *count == 0 {
-                pages.remove(subject);
-            }
-        }
-    }
-}
 
 /// Sends events until the client leaves, may no longer see them, or this process ends.
 pub(super) async fn send(admin: &Admin, mut session: ServerSession, actor: &Actor) {

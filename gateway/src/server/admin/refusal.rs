@@ -1,18 +1,12 @@
-//! Requests that the admin listener refuses: counted by reason, logged at most once a second for each reason, and recorded
-//! in the audit log if it is known who sent them.
+//! Requests that the admin listener refuses, and why.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use parking_lot::Mutex;
-use pingora::protocols::http::ServerSession;
-use tracing::warn;
 
 use super::actor::{Actor, Role};
-use super::acts::Who;
 use super::answer::{Answer, problem};
-use super::state::Admin;
-use crate::audit::Outcome;
 use crate::clock::Tick;
 
 /// Why a request is refused.
@@ -58,7 +52,7 @@ pub(super) struct Refusal {
     pub(super) reason: Reason,
     pub(super) answer: Answer,
     /// Who sent it, if that is known.
-    known: Option<Actor>,
+    pub(super) known: Option<Actor>,
 }
 
 impl Refusal {
@@ -87,7 +81,8 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct RefusalLog(Mutex<[Option<Tick>; 6]>);
 
 impl RefusalLog {
-    fn admits(&self, reason: Reason, now: Tick) -> bool {
+    /// Whether a refusal at `now` is logged.
+    pub(super) fn admits(&self, reason: Reason, now: Tick) -> bool {
         let mut logged = self.0.lock();
         let last = &mut logged[reason as usize];
         let admitted = last.is_none_or(|last| now.since(last) >= EVERY);
@@ -95,30 +90,6 @@ impl RefusalLog {
             *last = Some(now);
         }
         admitted
-    }
-}
-
-impl Admin {
-    /// Counts, logs and records a refusal. Returns the answer.
-    pub(super) async fn refused(&self, session: &ServerSession, refusal: Refusal) -> Answer {
-        let Refusal { reason, answer, known } = refusal;
-        self.gateway.metrics.admin.refused(reason.label());
-        let head = session.req_header();
-        let path: String = head.uri.path().chars().take(100).collect();
-        let who = known.as_ref().map(|actor| Who::of(actor, session));
-        // A request without a session is how everybody begins.
-        if reason != Reason::Session && self.refusals.admits(reason, self.gateway.clock.now()) {
-            let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
-            let who = who.as_ref().map_or("unknown", |who| &who.name);
-            warn!(reason = reason.label(), who, ?peer, method = %head.method, path, "the admin listener has refused a request");
-        }
-        if let Some(who) = who {
-            let mut act = who.act("request.refuse", format!("{} {path}", head.method));
-            act.outcome = Outcome::Failed(reason.label().to_owned());
-            // Counted and logged if it fails.
-            let _ = self.record(act).await;
-        }
-        answer
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::events::PagesOf;
 use super::me::usage::RecentUsage;
+use super::pages::PagesOf;
 use super::refusal::{Reason, RefusalLog};
 use super::rooms::Rooms;
 use super::today::Today;

@@ -10,7 +10,14 @@ fn at(seconds: u64) -> Tick {
 }
 
 fn person(subject: &str) -> Person {
-    Person { subject: subject.to_owned(), name: "Ada".to_owned(), email: None, roles: Vec::new(), groups: Vec::new(), too_many_groups: false }
+    Person {
+        subject: subject.to_owned(),
+        name: "Ada".to_owned(),
+        email: None,
+        roles: Vec::new(),
+        groups: Vec::new(),
+        too_many_groups: false,
+    }
 }
 
 fn begin(sessions: &Sessions, subject: &str, now: Tick) -> String {

@@ -35,12 +35,12 @@ use provisioned::ProvisionedFamilies;
 use registration::Registration;
 use system::SystemMetrics;
 
+pub use admin::AdminMetrics;
 pub use cache::{CacheMetrics, CacheResult};
 pub use callers::{CallerFamilies, IssuerMetrics};
 pub use consumers::{CONSUMERS, ConsumerFamilies, ConsumerMetrics};
 pub use guard::GuardMetrics;
 pub use identities::{IdentityFamilies, TokenMetrics};
-pub use admin::AdminMetrics;
 pub use issued_keys::{AuditMetrics, IssuedKeyMetrics};
 pub use ledger::LedgerMetrics;
 pub use lifecycle::{ConfigMetrics, UpgradeMetrics};

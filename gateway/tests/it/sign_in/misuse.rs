@@ -43,7 +43,8 @@ async fn cookies_of_other_applications_hide_none_of_these() {
         [b"theme=gr\xc3\xb6\xc3\x9fe; x=\xff; y; =z; ", own.join("; ").as_bytes(), b"; last=\xe4"].concat()
     };
     let request = |path: &str, cookie: Vec<u8>| {
-        [format!("GET {path} HTTP/1.1\r\nhost: gateway.example.com\r\nconnection: close\r\ncookie: ").as_bytes(), &cookie, b"\r\n\r\n"].concat()
+        [format!("GET {path} HTTP/1.1\r\nhost: gateway.example.com\r\nconnection: close\r\ncookie: ").as_bytes(), &cookie, b"\r\n\r\n"]
+            .concat()
     };
     let done = client::ask(scene.admin(), request(&back, cookie(&browser))).await.unwrap();
     assert_eq!(done.status, 303, "{}", done.text());
@@ -105,10 +106,9 @@ async fn one_that_sends_finished_logins_again_keeps_nobody_from_signing_in() {
 
 #[tokio::test]
 async fn operators_and_administrators_sign_in_every_twelve_hours() {
-    let scene = Scene::with(spillway_testkit::sign_in::SignInIssuer::start().await, |issuer| {
-        rules(issuer) + "session = \"13h\"\nidle = \"13h\"\n"
-    })
-    .await;
+    let scene =
+        Scene::with(spillway_testkit::sign_in::SignInIssuer::start().await, |issuer| rules(issuer) + "session = \"13h\"\nidle = \"13h\"\n")
+            .await;
     let [mut operator, mut viewer] = [(); 2].map(|()| scene.browser());
     operator.sign_in().await;
     let (status, mut stream) = operator.events().await;
