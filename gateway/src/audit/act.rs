@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_line_is_short_whatever_is_asked_for() {
         let long = "\u{1}".repeat(65_536);
-        let models: Vec<&str> = vec![&long; 1000];
+        let models: Vec<&str> = vec![long.as_str(); 1000];
         let mut asked = act(&long, json!({ "consumer": long, "label": long, "owner": long, "models": models, "deep": [[[[[[long]]]]]] }));
         asked.outcome = Outcome::Failed(long.clone());
         asked.object = long;

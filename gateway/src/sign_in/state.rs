@@ -105,7 +105,9 @@ impl SignInState {
     /// Sessions that have begun and ended, and logins that were finished, since the last call with this `sent`.
     pub fn changes(&self, sent: &mut SentSignIn, now: Tick) -> SessionChanges {
         let finished = self.finished.lock().order.iter().filter(|login| sent.finished.insert(**login)).map(Digest::to_string).collect();
-        SessionChanges { finished, ..self.sessions.changes(sent, now) }
+        let mut changes = self.sessions.changes(sent, now);
+        changes.finished = finished;
+        changes
     }
 
     /// Takes over what another process has sent with [`SignInState::changes`].

@@ -167,7 +167,7 @@ async fn refusals_are_counted_by_reason_and_those_of_known_persons_recorded() {
             ["request.refuse", "eve (Eve)", "POST /api/drain", "failed"],
             ["session.end", "eve (Eve)", "", "done"],
             ["session.begin", "root (Root)", "", "done"],
-            ["session.end-others", "root (Root)", "eve", "done"],
+            ["sessions.end", "root (Root)", "eve", "done"],
             ["session.begin", "nemo (Nemo)", "", "failed"],
         ]
     );

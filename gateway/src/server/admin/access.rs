@@ -20,7 +20,7 @@ const FORWARDED: [&str; 6] = ["forwarded", "via", "x-real-ip", "x-client-ip", "t
 
 impl Admin {
     /// Who sends a request, or why it is refused.
-    pub(super) fn actor(&self, session: &ServerSession) -> Result<Actor, Refusal> {
+    pub(super) fn actor(&self, session: &ServerSession) -> Result<Actor, Box<Refusal>> {
         let runtime = self.gateway.runtime.load();
         let (server, head) = (&runtime.config.server, session.req_header());
         if is_foreign(head, server) {
@@ -50,7 +50,7 @@ impl Admin {
     }
 
     /// The person whose live session a request has, if any.
-    fn signed_in(&self, head: &RequestHeader) -> Result<Option<SignedIn>, Refusal> {
+    fn signed_in(&self, head: &RequestHeader) -> Result<Option<SignedIn>, Box<Refusal>> {
         let runtime = self.gateway.runtime.load();
         let Some(sign_in) = &runtime.sign_in else { return Ok(None) };
         let Some(token) = cookies::session(head) else { return Ok(None) };

@@ -57,17 +57,18 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Of a sender who isn't known.
-    pub(super) fn new(reason: Reason, status: StatusCode, message: &str) -> Self {
-        Refusal { reason, answer: problem(status, message), known: None }
+    pub(super) fn new(reason: Reason, status: StatusCode, message: &str) -> Box<Self> {
+        Box::new(Refusal { reason, answer: problem(status, message), known: None })
     }
 
     /// Of a sender who is known.
-    pub(super) fn of(self, actor: Actor) -> Self {
-        Refusal { known: Some(actor), ..self }
+    pub(super) fn of(mut self: Box<Self>, actor: Actor) -> Box<Self> {
+        self.known = Some(actor);
+        self
     }
 
     /// Of a sender whose role is lower than `least`.
-    pub(super) fn role(actor: &Actor, least: Role) -> Self {
+    pub(super) fn role(actor: &Actor, least: Role) -> Box<Self> {
         let message = format!("this needs the role {least}; yours is {}", actor.role());
         Refusal::new(Reason::Role, StatusCode::FORBIDDEN, &message).of(actor.clone())
     }

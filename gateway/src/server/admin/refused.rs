@@ -12,8 +12,8 @@ use crate::audit::Outcome;
 
 impl Admin {
     /// Counts, logs and records a refusal. Returns the answer.
-    pub(super) async fn refused(&self, session: &ServerSession, refusal: Refusal) -> Answer {
-        let Refusal { reason, answer, known } = refusal;
+    pub(super) async fn refused(&self, session: &ServerSession, refusal: Box<Refusal>) -> Answer {
+        let Refusal { reason, answer, known } = *refusal;
         self.gateway.metrics.admin.refused(reason.label());
         let head = session.req_header();
         let path: String = head.uri.path().chars().take(100).collect();

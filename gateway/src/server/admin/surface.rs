@@ -57,7 +57,7 @@ impl Surface {
 
     /// Why it doesn't serve a request, if it doesn't. Many can reach the listener for people: nobody may try out admin
     /// tokens there.
-    pub(super) fn refusal(self, head: &RequestHeader) -> Option<Refusal> {
+    pub(super) fn refusal(self, head: &RequestHeader) -> Option<Box<Refusal>> {
         let has_token = self == Surface::People && head.headers.contains_key(header::AUTHORIZATION);
         let message = "this listener takes no tokens: sign in with a browser";
         has_token.then(|| Refusal::new(Reason::Token, StatusCode::UNAUTHORIZED, message))

@@ -40,11 +40,11 @@ async fn cookies_of_other_applications_hide_none_of_these() {
     let back = browser.begin().await;
     let cookie = |browser: &Browser| {
         let own: Vec<String> = browser.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        [b"theme=gr\xc3\xb6\xc3\x9fe; x=\xff; y; =z; ", own.join("; ").as_bytes(), b"; last=\xe4"].concat()
+        [&b"theme=gr\xc3\xb6\xc3\x9fe; x=\xff; y; =z; "[..], own.join("; ").as_bytes(), &b"; last=\xe4"[..]].concat()
     };
     let request = |path: &str, cookie: Vec<u8>| {
-        [format!("GET {path} HTTP/1.1\r\nhost: gateway.example.com\r\nconnection: close\r\ncookie: ").as_bytes(), &cookie, b"\r\n\r\n"]
-            .concat()
+        let head = format!("GET {path} HTTP/1.1\r\nhost: gateway.example.com\r\nconnection: close\r\ncookie: ");
+        [head.into_bytes(), cookie, b"\r\n\r\n".to_vec()].concat()
     };
     let done = client::ask(scene.admin(), request(&back, cookie(&browser))).await.unwrap();
     assert_eq!(done.status, 303, "{}", done.text());

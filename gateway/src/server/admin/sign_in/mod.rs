@@ -54,7 +54,7 @@ impl Admin {
     }
 
     /// The answer to a request whose sender is not let in. A cookie whose session has ended goes.
-    pub(super) async fn not_let_in(&self, session: &ServerSession, refusal: Refusal) -> Answer {
+    pub(super) async fn not_let_in(&self, session: &ServerSession, refusal: Box<Refusal>) -> Answer {
         let has_ended = refusal.reason == Reason::Session
             && refusal.answer.status() == StatusCode::UNAUTHORIZED
             && cookies::session(session.req_header()).is_some();
