@@ -105,6 +105,7 @@ impl Written {
 
 /// A key as one JSON object.
 pub(super) fn object(key: &StoredKey) -> String {
+    // Texts and numbers can always be written.
     serde_json::to_string(&Written::from(key)).unwrap_or_default()
 }
 
@@ -116,6 +117,7 @@ pub(super) fn parse_object(text: &str) -> Option<StoredKey> {
 /// The line of a change.
 pub(super) fn line<'k>(keys: impl IntoIterator<Item = &'k StoredKey>) -> String {
     let written: Vec<Written> = keys.into_iter().map(Written::from).collect();
+    // Texts and numbers can always be written.
     let json = serde_json::to_string(&written).unwrap_or_default();
     format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
 }

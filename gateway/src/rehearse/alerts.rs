@@ -49,7 +49,7 @@ const RULES: [Rule; 16] = [
 
 /// Alerts about what is not rehearsed: certificates of listeners, the machine, other nodes, Prometheus itself.
 #[cfg(test)]
-const NOT_REHEARSED: [&str; 21] = [
+const NOT_REHEARSED: [&str; 25] = [
     "SpillwayTokenExpiring",
     "SpillwayCertificateExpires",
     "SpillwayCertificateExpiresSoon",
@@ -58,6 +58,10 @@ const NOT_REHEARSED: [&str; 21] = [
     "SpillwayUpgradeFailed",
     "SpillwayVersionsDiffer",
     "SpillwayLedgerLags",
+    "SpillwayKeysUnsaved",
+    "SpillwayKeysRefused",
+    "SpillwayKeysDamaged",
+    "SpillwayAuditLost",
     "SpillwayStateDiskLow",
     "SpillwayStateDiskFull",
     "SpillwayStateDiskFills",

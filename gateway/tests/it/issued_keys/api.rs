@@ -342,8 +342,9 @@ async fn the_key_is_in_its_answer_and_nowhere_else() {
         let output = std::process::Command::new("redis-cli").args(connect).args(command).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let stored = redis(&["HGETALL", redis(&["KEYS", "spillway:{issued-keys:*}:parts"]).trim()]);
-    assert!(stored.contains(&id), "{stored}");
+    let stored = || redis(&["HGETALL", redis(&["KEYS", "spillway:{issued-keys:*}:parts"]).trim()]);
+    eventually("Redis has it", async || stored().contains(&format!("{id}!revoked"))).await;
+    let stored = stored();
     shown.push(stored);
     for key in [&first, &second] {
         for text in &shown {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-/// What is promised, and some more: a busy test machine may stop a process for a moment.
+/// How soon a change is known at all nodes.
 const PROMISED: Duration = Duration::from_secs(1);
 
 fn redis(port: u16) -> String {
