@@ -7,8 +7,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce};
 use ring::error::Unspecified;
+use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ const STEP_BACK: i64 = 60;
 const PURPOSE: &[u8] = b"spillway sign-in 1";
 /// Longest cookie that is opened.
 const LONGEST: usize = 4096;
+/// Length of the random salt before the sealed bytes.
+const SALT: usize = 32;
 
 /// The page that is shown after signing in: an address from outside is never followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -127,26 +130,33 @@ impl SealKey {
     /// # Errors
     /// If the system has no random numbers.
     pub(super) fn seal(&self, login: &Login, rng: &dyn SecureRandom) -> Result<String, Unspecified> {
-        let mut nonce = [0; NONCE_LEN];
-        rng.fill(&mut nonce)?;
+        let mut salt = [0; SALT];
+        rng.fill(&mut salt)?;
         let mut sealed = serde_json::to_vec(login).map_err(|_| Unspecified)?;
-        self.key()?.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut sealed)?;
-        sealed.splice(..0, nonce);
+        self.key_for(&salt)?.seal_in_place_append_tag(only_nonce(), Aad::from(PURPOSE), &mut sealed)?;
+        sealed.splice(..0, salt);
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 
     /// The login in a cookie that this key sealed; `None` after [`LIFETIME`], too. `now` is in seconds since 1970.
     pub(super) fn open(&self, cookie: &str, now: i64) -> Option<Login> {
         let mut sealed = (cookie.len() <= LONGEST).then(|| URL_SAFE_NO_PAD.decode(cookie).ok())??;
-        let nonce = Nonce::try_assume_unique_for_key(sealed.get(..NONCE_LEN)?).ok()?;
-        let opened = self.key().ok()?.open_within(nonce, Aad::from(PURPOSE), &mut sealed, NONCE_LEN..).ok()?;
+        let key = self.key_for(sealed.get(..SALT)?).ok()?;
+        let opened = key.open_within(only_nonce(), Aad::from(PURPOSE), &mut sealed, SALT..).ok()?;
         let login: Login = serde_json::from_slice(opened).ok()?;
         (login.began - STEP_BACK..login.began + LIFETIME).contains(&now).then_some(login)
     }
 
-    fn key(&self) -> Result<LessSafeKey, Unspecified> {
-        Ok(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.0)?))
+    /// A key for one login: strangers begin as many as they like, and random nonces under one key would repeat one day.
+    fn key_for(&self, salt: &[u8]) -> Result<LessSafeKey, Unspecified> {
+        let extracted = Salt::new(HKDF_SHA256, salt).extract(&self.0);
+        Ok(LessSafeKey::new(extracted.expand(&[PURPOSE], &AES_256_GCM)?.into()))
     }
+}
+
+/// Each key seals one login.
+fn only_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
 #[cfg(test)]

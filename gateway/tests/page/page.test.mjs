@@ -199,6 +199,17 @@ function given(change) {
   });
 }
 
+test('a listener that refuses the page says why', async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const message = 'this listener accepts only an IP address';
+  await page.route('**/api/**', (route) => route.fulfill({ status: 403, contentType: 'application/json', body: JSON.stringify({ error: { message } }) }));
+  await page.goto(base);
+  await page.locator('#stale-text').getByText(message).waitFor();
+  assert.equal(await page.locator('#lock').isVisible(), false);
+  await context.close();
+});
+
 test('names stay text', async () => {
   const evil = '<img src=x onerror=alert(1)>';
   const { page, close } = await open({

@@ -121,7 +121,7 @@ class Feed {
           this.#on.refused();
           return;
         }
-        if (error instanceof Denied) {
+        if (error instanceof Denied && gateway.who?.role) {
           this.#on.denied(error.message);
           return;
         }
