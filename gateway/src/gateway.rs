@@ -82,6 +82,7 @@ pub struct Shared {
     /// Tells them when the gateway stops.
     pub(crate) stopping: Notify,
     closing: AtomicBool,
+    handed_over: AtomicBool,
     /// Tells sockets when it is about to stop.
     pub(crate) closed: Notify,
     /// FairSlots for sockets of the Responses API, and how many of them have something to send.
@@ -146,6 +147,7 @@ impl Gateway {
             draining: FairSlots::new(READ_ON, READ_ON),
             stopping: Notify::new(),
             closing: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             closed: Notify::new(),
             sockets: FairSlots::new(sockets, sockets),
             busy_sockets: Arc::default(),
@@ -182,6 +184,10 @@ impl Gateway {
         if let Some(ledger) = &self.ledger {
             ledger.divide_by_share(&runtime.config.prices_by_share);
         }
+        if runtime.sign_in.is_none() {
+            // They must not come back with a later config.
+            self.sign_in.sessions.end_all(None);
+        }
         self.runtime.store(Arc::new(runtime));
     }
 
@@ -190,9 +196,13 @@ impl Gateway {
     /// # Errors
     /// [`AuditError`], if the audit log can't be written.
     pub async fn record(&self, act: &Act) -> Result<(), AuditError> {
-        let line = self.audit.line_of(act);
-        self.runtime.load().access_log.note(&line, act);
-        self.audit.record(line).await
+        let mut recorded = Ok(());
+        for act in self.audit.admit(act.cleaned()) {
+            let line = self.audit.line_of(&act);
+            self.runtime.load().access_log.note(&line, &act);
+            recorded = self.audit.record(line).await;
+        }
+        recorded
     }
 
     /// The gateway is about to stop: whoever is answered from now on hears that its connection closes.
@@ -200,6 +210,16 @@ impl Gateway {
         self.closing.store(true, Ordering::Relaxed);
         self.closed.notify_waiters();
         self.metrics.stopping.set(1);
+    }
+
+    /// Another process accepts connections now, and knows of sessions what this one doesn't.
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another process has taken over.
+    pub fn has_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed)
     }
 
     /// Whether it is about to stop.

@@ -15,7 +15,7 @@ const FILE: &str = "audit.log";
 /// The size of a file at which another one is begun, in bytes.
 pub(super) const FULL: u64 = 16 << 20;
 /// The number of older files.
-pub(super) const OLDER: usize = 9;
+pub(super) const OLDER: usize = 31;
 
 /// The file that is written.
 #[derive(Debug)]
@@ -107,12 +107,12 @@ mod tests {
     fn files_are_renamed_when_they_are_full_and_the_oldest_one_goes() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = AuditFile::new(folder.path(), 20);
-        for number in 0..40 {
+        for number in 0..80 {
             file.add(&format!("line {number:05}")).unwrap();
         }
         let texts: Vec<String> = files(folder.path()).filter_map(|path| std::fs::read_to_string(path).ok()).collect();
         assert_eq!(texts.len(), OLDER, "the newest one begins with the next line");
-        assert_eq!(texts[0], "line 00038\nline 00039\n");
+        assert_eq!(texts[0], "line 00078\nline 00079\n");
         assert!(texts.iter().all(|text| text.len() == 22));
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(folder.path().join("audit.log.1")).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);

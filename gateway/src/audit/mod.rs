@@ -2,6 +2,7 @@
 
 mod act;
 mod file;
+mod pace;
 mod read;
 
 use std::io;
@@ -15,6 +16,7 @@ use tracing::{error, info};
 
 pub use act::{Act, Outcome};
 use file::AuditFile;
+use pace::Pace;
 
 use crate::clock::Clock;
 use crate::telemetry::log_time::LogTime;
@@ -42,6 +44,8 @@ pub enum AuditError {
 pub struct Audit {
     folder: Option<PathBuf>,
     file: Option<Mutex<AuditFile>>,
+    /// What has no effect.
+    pace: Mutex<Pace>,
     /// One at a time reads it.
     reading: Mutex<()>,
     failing: AtomicBool,
@@ -57,12 +61,23 @@ impl Audit {
         Audit {
             folder: folder.map(Path::to_owned),
             file: folder.map(|folder| Mutex::new(AuditFile::new(folder, file::FULL))),
+            pace: Mutex::default(),
             reading: Mutex::new(()),
             failing: AtomicBool::new(false),
             node,
             clock,
             metrics,
         }
+    }
+
+    /// What is to be recorded of an act: nothing, if its sender has done too much in vain. That is counted, and the next act
+    /// of anybody says how much it was.
+    pub fn admit(&self, act: Act) -> Vec<Act> {
+        let admitted = self.pace.lock().admit(act, self.clock.wall().timestamp());
+        if admitted.is_empty() {
+            self.metrics.summed_up.inc();
+        }
+        admitted
     }
 
     /// An act's line in this log, now.

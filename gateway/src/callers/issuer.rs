@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Deserialize;
+use serde_json::Value;
 use spillway_plugins::auth::jwt::{JwksError, KeySet};
 use tracing::{info, warn};
 
@@ -62,14 +63,15 @@ impl From<reqwest::Error> for IssuerError {
 struct Metadata {
     issuer: String,
     jwks_uri: String,
+    // Those below are for sign-in only. Odd values of them must not keep callers' tokens from being checked.
     #[serde(default)]
-    authorization_endpoint: Option<String>,
+    authorization_endpoint: Value,
     #[serde(default)]
-    token_endpoint: Option<String>,
+    token_endpoint: Value,
     #[serde(default)]
-    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    token_endpoint_auth_methods_supported: Value,
     #[serde(default)]
-    authorization_response_iss_parameter_supported: bool,
+    authorization_response_iss_parameter_supported: Value,
 }
 
 /// Where persons sign in, and where a code is exchanged for tokens.
@@ -88,14 +90,27 @@ pub struct Endpoints {
 impl Metadata {
     /// `None` if there is none, or an address isn't safe.
     fn endpoints(&self, clear: bool) -> Option<Endpoints> {
-        let safe = |url: &&String| url.starts_with("https://") || clear;
-        let methods = self.token_endpoint_auth_methods_supported.as_deref().unwrap_or_default();
+        let safe = |url: &Value| url.as_str().filter(|url| is_safe(url, clear) && !url.contains('#')).map(str::to_owned);
+        let methods = self.token_endpoint_auth_methods_supported.as_array().map(Vec::as_slice).unwrap_or_default();
         Some(Endpoints {
-            authorization: self.authorization_endpoint.as_ref().filter(safe)?.clone(),
-            token: self.token_endpoint.as_ref().filter(safe)?.clone(),
+            authorization: safe(&self.authorization_endpoint)?,
+            token: safe(&self.token_endpoint)?,
             secret_in_body: methods.iter().any(|method| method == "client_secret_post"),
-            names_issuer: self.authorization_response_iss_parameter_supported,
+            // What is neither yes nor no is taken as yes, which is stricter.
+            names_issuer: !matches!(self.authorization_response_iss_parameter_supported, Value::Null | Value::Bool(false)),
         })
+    }
+}
+
+/// Whether an address that the metadata names may be used: `https`, and plain HTTP (`clear`) only on this machine.
+fn is_safe(url: &str, clear: bool) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or("").trim_matches(['[', ']']);
+    let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => !host.is_empty(),
+        Some("http") => clear && here,
+        _ => false,
     }
 }
 
@@ -214,7 +229,7 @@ impl Issuer {
         if self.config.name != metadata.issuer && !self.config.rules.issuers.iter().any(expected) {
             return Err(IssuerError::Issuer { found: metadata.issuer });
         }
-        if !(metadata.jwks_uri.starts_with("https://") || clear) {
+        if !is_safe(&metadata.jwks_uri, clear) {
             return Err(IssuerError::Insecure);
         }
         let text = get(&client, &metadata.jwks_uri).await?;
@@ -234,4 +249,41 @@ async fn get(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, IssuerError
         }
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn endpoints(change: Value, clear: bool) -> Option<Endpoints> {
+        let mut metadata = json!({
+            "issuer": "https://id.example", "jwks_uri": "https://id.example/keys",
+            "authorization_endpoint": "https://id.example/authorize?p=1", "token_endpoint": "https://other.example/token",
+        });
+        change.as_object().unwrap().iter().for_each(|(name, value)| metadata[name] = value.clone());
+        serde_json::from_value::<Metadata>(metadata).unwrap().endpoints(clear)
+    }
+
+    #[test]
+    fn odd_values_for_sign_in_keep_no_keys_from_being_fetched() {
+        let names_issuer =
+            |value: Value| endpoints(json!({ "authorization_response_iss_parameter_supported": value }), false).unwrap().names_issuer;
+        assert!(names_issuer(json!(true)) && names_issuer(json!("true")) && names_issuer(json!(1)));
+        assert!(!names_issuer(json!(false)) && !names_issuer(Value::Null));
+        let in_body = |value: Value| endpoints(json!({ "token_endpoint_auth_methods_supported": value }), false).unwrap().secret_in_body;
+        assert!(in_body(json!(["x", "client_secret_post"])) && !in_body(json!("client_secret_post")) && !in_body(json!([1])));
+        assert_eq!(endpoints(json!({ "token_endpoint": 7 }), false), None);
+    }
+
+    #[test]
+    fn endpoints_in_clear_text_are_on_this_machine_only() {
+        let token = |url: &str, clear: bool| endpoints(json!({ "token_endpoint": url }), clear).is_some();
+        assert!(token("http://127.0.0.1:1/t", true) && token("http://localhost/t", true) && token("http://[::1]:1/t", true));
+        for url in ["http://id.example/t", "http://127.0.0.1.example/t", "ftp://127.0.0.1/t", "https://", "/t", "https://id.example/t#x"] {
+            assert!(!token(url, true), "{url}");
+        }
+        assert!(!token("http://127.0.0.1:1/t", false));
+    }
 }

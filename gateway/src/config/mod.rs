@@ -163,6 +163,18 @@ pub struct Server {
     pub portal: Portal,
 }
 
+impl Server {
+    /// Whether an admin listener on this address lets in everybody from other machines.
+    pub fn is_open(admin: SocketAddr, has_token: bool, signs_in: bool) -> bool {
+        !admin.ip().is_loopback() && !has_token && !signs_in
+    }
+
+    /// The same of the admin listener as it is configured.
+    pub fn is_open_to_everybody(&self) -> bool {
+        Server::is_open(self.admin, self.admin_token.is_some(), self.sign_in.is_some())
+    }
+}
+
 /// TLS on the listeners: files that are re-read when they change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {

@@ -39,6 +39,15 @@ impl fmt::Display for Role {
     }
 }
 
+/// The hosts of Entra's issuers: the public cloud, those of governments and of China, and of tokens of version 1.
+const ENTRA: [&str; 5] = [
+    "login.microsoftonline.com",
+    "login.microsoftonline.us",
+    "login.partner.microsoftonline.cn",
+    "login.chinacloudapi.cn",
+    "sts.windows.net",
+];
+
 /// How persons sign in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignInRules {
@@ -66,6 +75,13 @@ impl SignInRules {
     /// Where the issuer sends the browser back to, for the listener with this external base address.
     pub fn redirect_uri(base: &str) -> String {
         format!("{base}/sign-in/callback")
+    }
+
+    /// Whether the issuer is Entra: there a person is its object id, and groups are ids. The configured issuer decides it, no
+    /// claim: elsewhere people may write some claims themselves.
+    pub fn is_entra(&self) -> bool {
+        let host = self.issuer.name.strip_prefix("https://").and_then(|rest| rest.split(['/', ':']).next()).unwrap_or("");
+        ENTRA.contains(&host)
     }
 
     /// The highest role that somebody with these app roles and groups has.

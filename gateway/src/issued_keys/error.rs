@@ -56,6 +56,12 @@ pub enum IssueError {
         /// Its id.
         id: String,
     },
+    /// Another key has taken its place.
+    #[error("another key has taken the place of '{id}' already: rotate that one")]
+    Replaced {
+        /// Its id.
+        id: String,
+    },
     /// There are too many keys.
     #[error("{most} keys are stored, which is the largest number; give keys an expiry, so that they are forgotten after their end")]
     Full {
@@ -96,6 +102,7 @@ impl IssueError {
             IssueError::NoFolder
             | IssueError::UnknownKey
             | IssueError::Ended { .. }
+            | IssueError::Replaced { .. }
             | IssueError::Full { .. }
             | IssueError::NoRandomNumbers
             | IssueError::NotStored(_)

@@ -58,6 +58,10 @@ impl IssuedKeys {
         let mut reachable = true;
         while self.exchange.is_some() {
             sleep(EXCHANGE).await;
+            if self.signer().is_none() {
+                self.memory.shared(false);
+                continue;
+            }
             let mut more = Some(true);
             while more == Some(true) {
                 more = timeout(LIMIT, self.exchange_once()).await.unwrap_or(None);
@@ -72,9 +76,14 @@ impl IssuedKeys {
         }
     }
 
+    /// Signs keys for other nodes; `None` if this node exchanges none.
+    fn signer(&self) -> Option<Signer> {
+        Signer::new(self.rules().pepper.as_ref())
+    }
+
     /// One exchange. `Some(true)` if there is more to exchange, `None` if Redis can't be reached.
     async fn exchange_once(&self) -> Option<bool> {
-        let signer = Signer::new(self.rules().pepper.clone());
+        let Some(signer) = self.signer() else { return Some(false) };
         self.exchange.as_ref()?.exchange(&self.memory, &signer, self.clock.wall().timestamp()).await.ok()
     }
 }

@@ -11,8 +11,8 @@ use crate::config::Config;
 
 /// Most characters of a label.
 const LABEL: usize = 128;
-/// Most characters of an owner.
-const OWNER: usize = 256;
+/// Most characters of an owner: a subject and its issuer.
+const OWNER: usize = 512;
 /// Most models of a key.
 const MODELS: usize = 100;
 /// Names that an error lists.

@@ -202,7 +202,16 @@ impl IssuedKeys {
 
     /// Stores changes, of which the first is a new key, and uses them once they are on the disk.
     fn store(&self, changes: Vec<StoredKey>) -> Result<(), IssueError> {
-        let written = self.write(|| {
+        self.store_if(|| Ok(()), changes)
+    }
+
+    /// The same, unless `allowed` refuses it once no other process or request can change the file.
+    fn store_if(&self, allowed: impl FnOnce() -> Result<(), IssueError>, changes: Vec<StoredKey>) -> Result<(), IssueError> {
+        let Some(file) = &self.file else { return Err(IssueError::NoFolder) };
+        // Until memory has it, too.
+        let mut file = file.lock();
+        let written = file.write(self.clock.wall(), &self.memory, || {
+            allowed()?;
             if self.memory.len() >= MOST {
                 return Err(IssueError::Full { most: MOST });
             }
@@ -232,25 +241,33 @@ impl IssuedKeys {
         }
         let mut old = self.memory.get(id).ok_or(IssueError::UnknownKey)?;
         let (rules, now) = (self.rules(), self.now());
-        if old.revoked.is_some() || old.expires().is_some_and(|end| end <= now) {
-            return Err(IssueError::Ended { id: id.to_owned() });
-        }
+        let may_be_rotated = |old: &StoredKey| match old {
+            old if old.revoked.is_some() || old.expires().is_some_and(|end| end <= now) => Err(IssueError::Ended { id: id.to_owned() }),
+            // One key has one successor, however long its grace is.
+            StoredKey { ends: Some(_), .. } => Err(IssueError::Replaced { id: id.to_owned() }),
+            _ => Ok(()),
+        };
+        may_be_rotated(&old)?;
+        // A key for later gives a key for later.
+        let not_before = old.made.not_before.filter(|from| *from > now);
+        let lifetime = |end: i64| end.saturating_sub(old.made.created.max(old.made.not_before.unwrap_or(i64::MIN)));
         let new = NewKey {
             consumer: Arc::clone(&old.made.consumer),
             label: old.made.label.clone(),
             owner: old.made.owner.clone(),
-            not_before: None,
+            not_before,
             // As long as the old one was meant to last.
-            expires: old.made.expires.map(|end| now.saturating_add(end.saturating_sub(old.made.created))),
+            expires: old.made.expires.map(|end| not_before.unwrap_or(now).saturating_add(lifetime(end))),
             models: old.made.models.as_ref().map(|models| models.to_vec()),
         };
         rules.check(&new, now)?;
         let (key, made) = self.make(&rules, new, now, by)?;
         let issued = Issued { id: made.id.to_string(), key: key.into(), hint: made.hint.clone(), expires: made.expires };
         let ends = now.saturating_add(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
-        old.ends = Some(old.ends.map_or(ends, |earlier| earlier.min(ends)));
-        // In one line: both hold, or neither.
-        self.store(vec![StoredKey { made: Arc::new(made), ends: None, revoked: None }, old])?;
+        old.ends = Some(ends);
+        // In one line: both hold, or neither. Meanwhile somebody else may have revoked or rotated it.
+        let still = || may_be_rotated(&self.memory.get(id).ok_or(IssueError::UnknownKey)?);
+        self.store_if(still, vec![StoredKey { made: Arc::new(made), ends: None, revoked: None }, old])?;
         info!(id, new = issued.id, by, "a key was rotated");
         Ok(issued)
     }

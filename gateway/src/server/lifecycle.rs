@@ -287,6 +287,9 @@ impl Running {
     pub(super) async fn end(self, ending: Ending, hurry: impl Future<Output = ()>) {
         let gateway = self.gateway.clone();
         let server = gateway.runtime.load().config.server.clone();
+        if matches!(ending, Ending::HandedOver(_)) {
+            gateway.hand_over();
+        }
         gateway.close();
         let (lb_delay, idle_grace) = match &ending {
             Ending::Stop => (server.lb_delay, IDLE_GRACE),

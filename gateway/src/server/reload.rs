@@ -2,6 +2,7 @@
 //! keep the config that they began with.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +110,21 @@ pub enum ReloadError {
     /// The config is valid, but can't be used.
     #[error("{0}")]
     Runtime(#[from] RuntimeError),
+    /// The admin listener keeps its address until a restart, and would let in everybody who reaches it.
+    #[error(
+        "the admin listener is still on {admin}, where other machines reach it, and needs server.admin_token or [server.sign_in] there: \
+         keep one of them, or restart with the new server.admin"
+    )]
+    OpenAdmin {
+        /// Its address.
+        admin: SocketAddr,
+    },
+    /// The listener for people stays until a restart.
+    #[error("the listener for people is still on {listen}, and needs [server.sign_in]: keep that, or restart without server.portal.listen")]
+    PeopleCannotSignIn {
+        /// Its address.
+        listen: SocketAddr,
+    },
     /// The gateway is stopping.
     #[error("the gateway is stopping: it no longer reloads its config")]
     Stopping,
@@ -241,6 +257,7 @@ impl Reloader {
         let before = gateway.runtime.load_full();
         let needs_restart = fixed_keys(&self.began_with, &config);
         let config = with_fixed(&self.began_with, config);
+        still_guarded(&config.server)?;
         let reloaded = Reloaded { changed: before.config != config, hash: source.hash.clone(), needs_restart };
         // The log file may have been moved away: it is opened again.
         if reloaded.changed || matches!(config.log.access, AccessLogConfig::File(_)) {
@@ -341,6 +358,18 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("shadow", old.shadow != new.shadow),
     ];
     fixed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+}
+
+/// The config was checked with the addresses that it names. Those of the listeners stay as they were: who may use them is
+/// checked again.
+fn still_guarded(server: &Server) -> Result<(), ReloadError> {
+    if server.is_open_to_everybody() {
+        return Err(ReloadError::OpenAdmin { admin: server.admin });
+    }
+    match &server.portal.listener {
+        Some(listener) if server.sign_in.is_none() => Err(ReloadError::PeopleCannotSignIn { listen: listener.listen }),
+        _ => Ok(()),
+    }
 }
 
 /// `new`, with the old values of those keys.

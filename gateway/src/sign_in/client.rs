@@ -1,6 +1,7 @@
 //! This application at its issuer, as one config describes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -18,6 +19,9 @@ use crate::clock::{Clock, Tick};
 use crate::config::{Role, SignInRules};
 use crate::telemetry::metrics::IssuerMetrics;
 
+/// The longest session of operators and administrators.
+const PRIVILEGED: Duration = Duration::from_secs(12 * 3600);
+
 /// Sign-in, as one config describes it.
 #[derive(Debug)]
 pub struct SignIn {
@@ -27,6 +31,15 @@ pub struct SignIn {
     pub issuer: Arc<Issuer>,
     /// The issuer and the application: sessions and logins of others are not accepted.
     realm: String,
+}
+
+/// What a login is asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The page that is shown afterwards.
+    pub return_to: ReturnTo,
+    /// The person must show again who they are, even if the issuer knows the browser.
+    pub again: bool,
 }
 
 /// A login that has begun.
@@ -66,9 +79,9 @@ impl SignIn {
     ///
     /// # Errors
     /// [`SignInError::NotReady`], [`SignInError::Random`]
-    pub fn begin(&self, state: &SignInState, base: &str, return_to: ReturnTo, now: i64) -> Result<Started, SignInError> {
+    pub fn begin(&self, state: &SignInState, base: &str, asked: Asked, now: i64) -> Result<Started, SignInError> {
         let endpoints = self.issuer.endpoints().filter(|_| self.issuer.is_ready()).ok_or(SignInError::NotReady)?;
-        let login = Login::begin(&self.realm, base, return_to, now, state.rng()).map_err(|_| SignInError::Random)?;
+        let login = Login::begin(&self.realm, base, asked.return_to, now, state.rng()).map_err(|_| SignInError::Random)?;
         let cookie = state.key().seal(&login, state.rng()).map_err(|_| SignInError::Random)?;
         let (redirect_uri, challenge) = (SignInRules::redirect_uri(base), login.challenge());
         let parameters = [
@@ -81,8 +94,13 @@ impl SignIn {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ];
-        let parameters: Vec<String> =
-            parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
+        // OpenID Connect Core 1.0, 3.1.2.1.
+        let prompt = asked.again.then_some(("prompt", "login"));
+        let parameters: Vec<String> = parameters
+            .iter()
+            .chain(&prompt)
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+            .collect();
         let separator = if endpoints.authorization.contains('?') { '&' } else { '?' };
         Ok(Started { location: format!("{}{separator}{}", endpoints.authorization, parameters.join("&")), cookie })
     }
@@ -105,12 +123,17 @@ impl SignIn {
             None if endpoints.names_issuer => return Err(SignInError::Issuer),
             _ => {}
         }
-        let room = state.exchange(clock.now())?;
-        state.finish(&login.state)?;
+        // Anybody can send again what was sent before: what asks nothing of the issuer must not use up the pace of
+        // those who sign in.
+        if state.is_finished(&login.state) {
+            return Err(SignInError::Again);
+        }
         if let Some(error) = answer.error {
             return Err(SignInError::Refused(error));
         }
         let code = answer.code.filter(|code| !code.is_empty()).ok_or(SignInError::Answer("it has no code"))?;
+        let room = state.exchange(clock.now())?;
+        state.finish(&login.state)?;
         let token = exchange(&self.rules, &endpoints, &code, &login, clock).await?;
         let claims = identity::verified(token.expose(), &self.issuer, &self.rules.client_id, &login.nonce, clock).await?;
         drop(room);
@@ -125,12 +148,18 @@ impl SignIn {
     pub fn session(&self, state: &SignInState, token: &str, now: Tick, uses: bool) -> Option<(Found, Role)> {
         let found = state.sessions.find(token, &self.realm, self.limits(), now, uses)?;
         let role = self.rules.role_of(&found.person.roles, &found.person.groups)?;
-        Some((found, role))
+        if role < Role::Operator {
+            return Some((found, role));
+        }
+        // Somebody who loses the role keeps it until the session ends: those with power sign in more often.
+        let ends = found.ends.min(found.began + PRIVILEGED);
+        (now < ends).then_some((Found { ends, ..found }, role))
     }
 
     /// Whether a session is still live, and its person may still do what `role` may. This doesn't use it.
     pub fn is_live(&self, state: &SignInState, found: &Found, role: Role, now: Tick) -> bool {
         state.sessions.is_live(&found.id, &self.realm, self.limits(), now)
+            && (role < Role::Operator || now.since(found.began) < PRIVILEGED)
             && self.rules.role_of(&found.person.roles, &found.person.groups) >= Some(role)
     }
 

@@ -38,12 +38,12 @@ pub(super) async fn verified(token: &str, issuer: &Issuer, client_id: &str, nonc
 
 /// The person that an ID token is about, and the role that the config gives to it.
 pub(super) fn person(claims: &Claims, rules: &SignInRules) -> Result<(Person, Role), SignInError> {
-    let person = Person::of(claims).ok_or(SignInError::NoSubject)?;
+    let person = Person::of(claims, rules.is_entra()).ok_or(SignInError::NoSubject)?;
     match rules.role_of(&person.roles, &person.groups) {
         Some(role) => Ok((person, role)),
         None => Err(SignInError::NoRole(Box::new(LackingToken {
             groups: person.groups.len(),
-            too_many_groups: claims.is_elsewhere("groups") || claims.is_true("hasgroups"),
+            too_many_groups: person.too_many_groups,
             name: person.name,
             subject: person.subject,
             roles: person.roles,

@@ -23,9 +23,9 @@ mod secret_text;
 mod sessions;
 mod state;
 
-pub use client::{Finished, SignIn, Started};
+pub use client::{Asked, Finished, SignIn, Started};
 pub use error::{LackingToken, SignInError};
 pub use login::{LIFETIME as LOGIN_LIFETIME, Login, ReturnTo};
 pub use person::Person;
-pub use sessions::{Found, Limits, SessionChanges, SessionSummary, Sessions};
+pub use sessions::{Found, Limits, SentSignIn, SessionChanges, SessionSummary, Sessions};
 pub use state::{SignInHandover, SignInState};

@@ -21,6 +21,9 @@ const MOST: usize = 5000;
 /// Most sessions of one person; the one not used for longest ends first.
 const OF_ONE: usize = 16;
 
+/// The longest lifetime that a config may give to sessions.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
 /// How long sessions last.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -52,6 +55,8 @@ pub struct Found {
     pub id: Digest,
     /// Who has signed in.
     pub person: Arc<Person>,
+    /// When it began.
+    pub began: Tick,
     /// When it ends at the latest.
     pub ends: Tick,
 }
@@ -69,7 +74,20 @@ pub struct SessionSummary {
 
 /// All sessions.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<HashMap<Digest, Session>>);
+pub struct Sessions {
+    live: Mutex<HashMap<Digest, Session>>,
+    /// Those that somebody has ended and the process that takes over doesn't know of. Those that ended by time are not
+    /// among them: there they may have been used meanwhile.
+    ended: Mutex<HashSet<Digest>>,
+}
+
+/// What the process that takes over has heard of.
+#[derive(Debug, Default)]
+pub struct SentSignIn {
+    sessions: HashSet<Digest>,
+    /// Logins that are finished.
+    pub(super) finished: HashSet<Digest>,
+}
 
 impl Sessions {
     /// Begins a session and returns its token.
@@ -78,8 +96,13 @@ impl Sessions {
     /// If the system has no random numbers.
     pub fn begin(&self, person: Person, realm: &str, limits: Limits, now: Tick, rng: &dyn SecureRandom) -> Result<String, Unspecified> {
         let token = random(rng)?;
-        let mut sessions = self.0.lock();
-        sessions.retain(|_, session| session.is_live(realm, limits, now));
+        let mut sessions = self.live.lock();
+        // Those of another issuer or application are not judged by these limits: a login that began before a reload ends none
+        // of those that began after it.
+        sessions.retain(|_, session| match *session.realm == *realm {
+            true => session.is_live(realm, limits, now),
+            false => now.since(session.began) < LONGEST,
+        });
         while sessions.values().filter(|session| session.person.subject == person.subject).count() >= OF_ONE {
             end_longest_unused(&mut sessions, |session| session.person.subject == person.subject);
         }
@@ -93,7 +116,7 @@ impl Sessions {
     /// The live session with this token. If `uses`, its idle time begins again.
     pub fn find(&self, token: &str, realm: &str, limits: Limits, now: Tick, uses: bool) -> Option<Found> {
         let id = is_random(token).then(|| digest(token.as_bytes()))?;
-        let mut sessions = self.0.lock();
+        let mut sessions = self.live.lock();
         let session = sessions.get_mut(&id)?;
         if !session.is_live(realm, limits, now) {
             sessions.remove(&id);
@@ -102,12 +125,12 @@ impl Sessions {
         if uses {
             session.used = now;
         }
-        Some(Found { id, person: Arc::clone(&session.person), ends: session.began + limits.session })
+        Some(Found { id, person: Arc::clone(&session.person), began: session.began, ends: session.began + limits.session })
     }
 
     /// Whether a session is live. This doesn't use it.
     pub fn is_live(&self, id: &Digest, realm: &str, limits: Limits, now: Tick) -> bool {
-        self.0.lock().get(id).is_some_and(|session| session.is_live(realm, limits, now))
+        self.live.lock().get(id).is_some_and(|session| session.is_live(realm, limits, now))
     }
 
     /// The CSRF token of a session with this token.
@@ -122,7 +145,11 @@ impl Sessions {
 
     /// Ends a session.
     pub fn end(&self, id: &Digest) -> bool {
-        self.0.lock().remove(id).is_some()
+        let was_there = self.live.lock().remove(id).is_some();
+        if was_there {
+            self.note([*id]);
+        }
+        was_there
     }
 
     /// Ends the session with this token.
@@ -132,15 +159,27 @@ impl Sessions {
 
     /// Ends the sessions of a person, or all of them. Returns how many there were.
     pub fn end_all(&self, subject: Option<&str>) -> usize {
-        let mut sessions = self.0.lock();
-        let before = sessions.len();
-        sessions.retain(|_, session| subject.is_some_and(|subject| session.person.subject != subject));
-        before - sessions.len()
+        let mut sessions = self.live.lock();
+        let ends = |session: &Session| subject.is_none_or(|subject| session.person.subject == subject);
+        let ended: Vec<Digest> = sessions.extract_if(|_, session| ends(session)).map(|(id, _)| id).collect();
+        drop(sessions);
+        let count = ended.len();
+        self.note(ended);
+        count
+    }
+
+    /// Notes that these were ended. Without an upgrade nobody asks for them: then there is room for some of them only.
+    fn note(&self, ids: impl IntoIterator<Item = Digest>) {
+        let mut ended = self.ended.lock();
+        if ended.len() >= MOST {
+            ended.clear();
+        }
+        ended.extend(ids);
     }
 
     /// The live ones, the latest first.
     pub fn list(&self, realm: &str, limits: Limits, now: Tick) -> Vec<SessionSummary> {
-        let sessions = self.0.lock();
+        let sessions = self.live.lock();
         let live = sessions.values().filter(|session| session.is_live(realm, limits, now));
         let summary = |session: &Session| {
             let person = Arc::clone(&session.person);
@@ -152,9 +191,11 @@ impl Sessions {
     }
 
     /// What has changed since the last call with this `sent`, for the process that takes over.
-    pub fn changes(&self, sent: &mut HashSet<Digest>, now: Tick) -> SessionChanges {
-        let sessions = self.0.lock();
-        let ended = sent.extract_if(|id| !sessions.contains_key(id)).map(|id| id.to_string()).collect();
+    pub fn changes(&self, sent: &mut SentSignIn, now: Tick) -> SessionChanges {
+        let sent = &mut sent.sessions;
+        let sessions = self.live.lock();
+        let noted = std::mem::take(&mut *self.ended.lock());
+        let ended = sent.extract_if(|id| noted.contains(id)).map(|id| id.to_string()).collect();
         let begun = sessions.iter().filter(|(id, _)| sent.insert(**id)).map(|(id, session)| SavedSession {
             id: id.to_string(),
             person: Person::clone(&session.person),
@@ -162,12 +203,12 @@ impl Sessions {
             age_ms: millis(now.since(session.began)),
             idle_ms: millis(now.since(session.used)),
         });
-        SessionChanges { begun: begun.collect(), ended }
+        SessionChanges { begun: begun.collect(), ended, finished: Vec::new() }
     }
 
     /// Takes over what another process sends.
     pub fn take_over(&self, changes: SessionChanges, now: Tick) {
-        let mut sessions = self.0.lock();
+        let mut sessions = self.live.lock();
         for id in changes.ended.iter().filter_map(|id| id.parse().ok()) {
             let id: Digest = id;
             sessions.remove(&id);
@@ -199,12 +240,15 @@ pub struct SessionChanges {
     begun: Vec<SavedSession>,
     /// Digests in hexadecimal.
     ended: Vec<String>,
+    /// Logins that were finished: digests, in hexadecimal.
+    #[serde(default)]
+    pub(super) finished: Vec<String>,
 }
 
 impl SessionChanges {
     /// Whether nothing has changed.
     pub fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.ended.is_empty()
+        self.begun.is_empty() && self.ended.is_empty() && self.finished.is_empty()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::error::SignInError;
 use super::login::SealKey;
 use super::pace::Pace;
-use super::sessions::{SessionChanges, Sessions};
+use super::sessions::{SentSignIn, SessionChanges, Sessions};
 use crate::clock::Tick;
 
 /// Exchanges with the issuer at the same time.
@@ -99,15 +99,28 @@ impl SignInState {
         if let Some(key) = SealKey::from_text(&handover.key) {
             self.key.store(Arc::new(key));
         }
-        let mut finished = self.finished.lock();
-        for login in handover.finished.iter().filter_map(|login| login.parse().ok()) {
-            finished.insert(login);
-        }
+        self.know_finished(&handover.finished);
     }
 
-    /// Sessions that have begun and ended since the last call with this `sent`.
-    pub fn changes(&self, sent: &mut HashSet<Digest>, now: Tick) -> SessionChanges {
-        self.sessions.changes(sent, now)
+    /// Sessions that have begun and ended, and logins that were finished, since the last call with this `sent`.
+    pub fn changes(&self, sent: &mut SentSignIn, now: Tick) -> SessionChanges {
+        let finished = self.finished.lock().order.iter().filter(|login| sent.finished.insert(**login)).map(Digest::to_string).collect();
+        let mut changes = self.sessions.changes(sent, now);
+        changes.finished = finished;
+        changes
+    }
+
+    /// Takes over what another process has sent with [`SignInState::changes`].
+    pub fn take_over_changes(&self, changes: SessionChanges, now: Tick) {
+        self.know_finished(&changes.finished);
+        self.sessions.take_over(changes, now);
+    }
+
+    fn know_finished(&self, logins: &[String]) {
+        let mut finished = self.finished.lock();
+        for login in logins.iter().filter_map(|login| login.parse().ok()) {
+            finished.insert(login);
+        }
     }
 
     pub(super) fn rng(&self) -> &dyn SecureRandom {
@@ -116,6 +129,11 @@ impl SignInState {
 
     pub(super) fn key(&self) -> Arc<SealKey> {
         self.key.load_full()
+    }
+
+    /// Whether a login was finished before.
+    pub(super) fn is_finished(&self, state: &str) -> bool {
+        self.finished.lock().known.contains(&digest(state.as_bytes()))
     }
 
     /// Notes that a login is finished, well or not.
@@ -147,6 +165,14 @@ mod tests {
         let text = serde_json::to_string(&old.hand_over()).unwrap();
         new.take_over(&serde_json::from_str(&text).unwrap());
         assert!(new.finish("login").is_err() && new.finish("third").is_ok());
+        // What is finished after that follows.
+        let mut sent = SentSignIn::default();
+        old.changes(&mut sent, Tick(0));
+        assert!(old.finish("late").is_ok());
+        let text = serde_json::to_string(&old.changes(&mut sent, Tick(0))).unwrap();
+        new.take_over_changes(serde_json::from_str(&text).unwrap(), Tick(0));
+        assert!(new.is_finished("late") && new.finish("late").is_err());
+        assert!(old.changes(&mut sent, Tick(0)).is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod support;
 
 mod abuse;
 mod admin;
+mod admin_access;
 mod all_nodes;
 mod bodies;
 mod cache;

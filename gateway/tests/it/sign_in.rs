@@ -3,6 +3,7 @@
 pub mod browser;
 mod callback;
 mod canary;
+mod misuse;
 mod online;
 mod rights;
 mod session;

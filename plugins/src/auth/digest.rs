@@ -64,7 +64,10 @@ pub fn digest(key: &[u8]) -> Digest {
 
 /// A secret outside of the config: someone who can read the config can't try keys against it.
 #[derive(Clone)]
-pub struct Pepper(Hmac<Sha256>);
+pub struct Pepper {
+    hmac: Hmac<Sha256>,
+    length: usize,
+}
 
 impl PartialEq for Pepper {
     fn eq(&self, other: &Self) -> bool {
@@ -80,6 +83,14 @@ impl fmt::Debug for Pepper {
 }
 
 impl Pepper {
+    /// The least length in bytes with which others can't find it by trying, if it is random.
+    pub const STRONG: usize = 16;
+
+    /// Whether it is as long as that.
+    pub fn is_strong(&self) -> bool {
+        self.length >= Pepper::STRONG
+    }
+
     /// A pepper of any length.
     pub fn new(secret: &[u8]) -> Self {
         // RFC 2104: a longer secret than a block is hashed, a shorter one is padded.
@@ -88,12 +99,12 @@ impl Pepper {
             true => block[..32].copy_from_slice(&Sha256::digest(secret)),
             false => block[..secret.len()].copy_from_slice(secret),
         }
-        Pepper(Hmac::new(&block.into()))
+        Pepper { hmac: Hmac::new(&block.into()), length: secret.len() }
     }
 
     /// The HMAC-SHA-256 of `key`.
     pub fn digest(&self, key: &[u8]) -> Digest {
-        let mut mac = self.0.clone();
+        let mut mac = self.hmac.clone();
         mac.update(key);
         Digest(mac.finalize().into_bytes().into())
     }

@@ -36,6 +36,25 @@ pub fn hint(key: &str) -> String {
     format!("{beginning}…{}", end.into_iter().rev().collect::<String>())
 }
 
+/// A text with each key in it replaced. What has a key's beginning and is nearly as long counts as one, too: somebody may have
+/// mistyped or cut it.
+pub fn masked(text: &str) -> String {
+    const NEARLY: usize = 20;
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(PREFIX) {
+        let (before, key) = rest.split_at(at);
+        let own = &key[PREFIX.len()..];
+        let own = own.find(PREFIX).map_or(own, |next| &own[..next]);
+        let letters = own.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        let (key, after) = key.split_at(PREFIX.len() + letters);
+        masked += before;
+        masked += if letters >= NEARLY { "(a key)" } else { key };
+        rest = after;
+    }
+    masked + rest
+}
+
 fn checksum(text: &str) -> String {
     let mut left = usize::try_from(crc32fast::hash(text.as_bytes())).unwrap_or(0);
     let mut digits = [b'0'; CHECKSUM];
@@ -49,6 +68,16 @@ fn checksum(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_in_a_text_are_masked_and_hints_stay() {
+        let key = generate(|| 7);
+        let hint = hint(&key);
+        let text = format!("'{key}', {} and {hint}; spw_short spw_", &key[..40]);
+        assert_eq!(masked(&text), format!("'(a key)', (a key) and {hint}; spw_short spw_"));
+        assert_eq!(masked("nothing of it"), "nothing of it");
+        assert_eq!(masked(&format!("{key}{key}spw_ä")), "(a key)(a key)spw_ä");
+    }
 
     #[test]
     fn keys_are_told_from_words() {

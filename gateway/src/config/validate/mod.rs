@@ -15,6 +15,7 @@ mod steering;
 mod unpriced;
 mod unreached;
 
+use spillway_plugins::auth::Pepper;
 use spillway_plugins::limits::Rules;
 
 use super::checker::Checker;
@@ -77,6 +78,16 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             quotas_when_lost: limits::when_lost(raw.quotas_when_lost),
         })
     });
+    if redis.is_some() && state_dir.is_some() && !auth.pepper.as_ref().is_some_and(Pepper::is_strong) {
+        check.warn(
+            "redis",
+            format!(
+                "keys that are issued at run time stay on the node that issues them: to exchange them safely, nodes need the same \
+                 plugins.auth.pepper of at least {} random bytes",
+                Pepper::STRONG
+            ),
+        );
+    }
     let log = raw.log.unwrap_or_default();
     let level = log.level.unwrap_or_else(|| "info".to_owned());
     for directive in level.split(',') {

@@ -22,7 +22,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
     }
     let admin_token = raw.admin_token.as_ref().and_then(|secret| check.secret("server.admin_token", secret));
     let sign_in = raw.sign_in.as_ref().and_then(|raw| sign_in::read(raw, check));
-    if !admin.ip().is_loopback() && raw.admin_token.is_none() && raw.sign_in.is_none() {
+    if Server::is_open(admin, raw.admin_token.is_some(), raw.sign_in.is_some()) {
         check.problem(
             "server.admin",
             format!("{admin} can be reached from other machines: set admin_token or [server.sign_in], or use a loopback address"),

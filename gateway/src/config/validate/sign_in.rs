@@ -26,6 +26,19 @@ const SKEW: Duration = Duration::from_secs(300);
 /// The least and the longest lifetime of a session.
 const SESSION: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(7 * 86_400)];
 
+/// Entra's tenant of private accounts.
+const PRIVATE_ACCOUNTS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+
+/// Issuers at which anybody can have an account.
+const ANYBODY: [&str; 6] = [
+    "https://accounts.google.com",
+    "https://appleid.apple.com",
+    "https://gitlab.com",
+    "https://www.facebook.com",
+    "https://login.yahoo.com",
+    "https://www.linkedin.com/oauth",
+];
+
 const DAY: u64 = 86_400;
 
 pub(super) fn read(raw: &RawSignIn, check: &mut Checker<'_>) -> Option<SignInRules> {
@@ -43,6 +56,10 @@ pub(super) fn read(raw: &RawSignIn, check: &mut Checker<'_>) -> Option<SignInRul
         RawEveryone::Member => Role::Member,
         RawEveryone::Viewer => Role::Viewer,
     });
+    if let Some(everyone) = everyone.filter(|_| ANYBODY.contains(&raw.issuer.trim_end_matches('/'))) {
+        let message = format!("every account of the world at {} becomes {everyone}", raw.issuer);
+        check.warn(&key("everyone"), message);
+    }
     let session = check.span(raw.session, DAY / 3, &key("session"));
     let idle = check.span(raw.idle, 30 * 60, &key("idle"));
     if !session.is_zero() && !(SESSION[0]..=SESSION[1]).contains(&session) {
@@ -70,10 +87,14 @@ pub(super) fn read(raw: &RawSignIn, check: &mut Checker<'_>) -> Option<SignInRul
 /// The keys of the issuer decide who may sign in: they must come over a connection that can't be changed.
 fn issuer(issuer: &str, key: &str, check: &mut Checker<'_>) {
     check.https(key, issuer, true);
+    if issuer.contains(['{', '}']) {
+        check.problem(key, "write your tenant's id instead of a placeholder");
+    }
     if issuer.contains(['?', '#']) {
         check.problem(key, "an issuer has neither a query nor a fragment");
     }
-    let tenant = ["common", "organizations", "consumers"].into_iter().find(|tenant| issuer.split('/').any(|part| part == *tenant));
+    let tenant =
+        ["common", "organizations", "consumers", PRIVATE_ACCOUNTS].into_iter().find(|tenant| issuer.split('/').any(|part| part == *tenant));
     if let Some(tenant) = tenant.filter(|_| issuer.starts_with("https://login.")) {
         check.problem(key, format!("'{tenant}' lets in accounts of any organisation: write your tenant's id instead"));
     }
@@ -87,6 +108,16 @@ fn url(url: &str, key: &str, check: &mut Checker<'_>) -> String {
     let rest = uri.as_ref().and_then(|uri| uri.query()).is_some() || url.contains('#');
     if authority.contains('@') || rest {
         check.problem(key, "must be an address without user, query and fragment, such as \"https://gateway.example.com\"");
+    }
+    let default_port = if url.starts_with("http://") { ":80" } else { ":443" };
+    if authority.ends_with(default_port) && !authority.ends_with(']') {
+        check.problem(key, format!("leave out '{default_port}', as browsers do"));
+    }
+    if uri.as_ref().is_some_and(|uri| !matches!(uri.path(), "" | "/")) {
+        check.warn(
+            key,
+            "has a path: other applications on this host name get the session's cookie, too; give the gateway a name of its own",
+        );
     }
     if authority != authority.to_lowercase() {
         check.problem(key, "write the host in lower case, as browsers send it");

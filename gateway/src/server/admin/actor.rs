@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use spillway_plugins::auth::Digest;
+
 pub(super) use crate::config::Role;
 use crate::sign_in::Found;
 
@@ -10,8 +12,8 @@ use crate::sign_in::Found;
 pub(super) enum Actor {
     /// Somebody on this machine: neither an admin token nor sign-in is configured, so the listener is on a loopback address.
     Local,
-    /// Somebody with the admin token.
-    Token,
+    /// Somebody with the admin token, which has this digest.
+    Token(Digest),
     /// A person who has signed in.
     Person(SignedIn),
 }
@@ -29,7 +31,7 @@ impl Actor {
     /// What it may do.
     pub(super) fn role(&self) -> Role {
         match self {
-            Actor::Local | Actor::Token => Role::Administrator,
+            Actor::Local | Actor::Token(_) => Role::Administrator,
             Actor::Person(SignedIn { role, .. }) => *role,
         }
     }
@@ -40,8 +42,8 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Actor::Local => f.write_str("local"),
-            Actor::Token => f.write_str("admin token"),
-            Actor::Person(SignedIn { session, .. }) => write!(f, "{} ({})", session.person.subject, session.person.name),
+            Actor::Token(_) => f.write_str("admin token"),
+            Actor::Person(SignedIn { session, .. }) => write!(f, "{}", session.person),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::answer::{AdminReply, Answer, answer, json_answer, problem};
 use super::changes::BackendChange;
 use super::limits;
 use super::parameter::parameter;
+use super::refusal::Refusal;
 use super::state::Admin;
 use super::surface::{self, Surface};
 use super::{body, page};
@@ -63,8 +64,11 @@ impl Admin {
         let head = session.req_header();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let query = head.uri.query().unwrap_or("").to_owned();
+        if let Some(answer) = surface.other_answer(head) {
+            return answer.into();
+        }
         if let Some(refusal) = surface.refusal(head) {
-            return refusal.into();
+            return self.refused(session, refusal).await.into();
         }
         // Probes must work without a token, and the page asks its user for it.
         match path.as_str() {
@@ -79,11 +83,11 @@ impl Admin {
         }
         let actor = match self.actor(session) {
             Ok(actor) => actor,
-            Err(refusal) => return refusal.into(),
+            Err(refusal) => return self.not_let_in(session, refusal).await.into(),
         };
-        let (role, least) = (actor.role(), least_role(&method, &path));
-        if role < least {
-            return problem(StatusCode::FORBIDDEN, &format!("this needs the role {least}; yours is {role}")).into();
+        let least = least_role(&method, &path);
+        if actor.role() < least {
+            return self.refused(session, Refusal::role(&actor, least)).await.into();
         }
         let who = Who::of(&actor, session);
         if surface::is_own_api(&path) {
@@ -100,7 +104,7 @@ impl Admin {
             (&Method::GET, "/api/events") => AdminReply::Events(actor),
             (&Method::GET, "/api/usage") => self.usage(&query).await.into(),
             (&Method::GET, "/api/limits") => ok(limits::of_all(&self.gateway)),
-            (&Method::GET, "/api/keys") => ok(self.keys()),
+            (&Method::GET, "/api/keys") => ok(self.keys(actor.role())),
             (&Method::GET, "/api/pools") => ok(self.pools()),
             (&Method::GET, "/api/config") => ok(self.config()),
             (&Method::GET, "/api/requests") => ok(json!({ "requests": self.gateway.recent.latest(LATEST) })),

@@ -128,7 +128,11 @@ impl Admin {
             (_, true) => problem(StatusCode::NOT_FOUND, "no such backend or deployment; GET /api/pools lists them"),
             _ => json_answer(StatusCode::OK, &json!({ "targets": names })),
         };
-        let object = deployment.map_or_else(|| backend.clone(), |deployment| format!("{backend}/{deployment}"));
+        let object = match names.is_empty() {
+            // What came from outside isn't repeated: it may be anything.
+            true => "(unknown)".to_owned(),
+            false => deployment.map_or_else(|| backend.clone(), |deployment| format!("{backend}/{deployment}")),
+        };
         self.changed(who, change.label(), object, [before, states()], answer).await
     }
 }

@@ -34,8 +34,6 @@ impl Document {
         if let Ok(policy) = HeaderValue::from_str(&self.policy) {
             page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
         }
-        page.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        page.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         page
     }
 }

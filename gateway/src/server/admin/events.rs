@@ -8,6 +8,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::actor::Actor;
+use super::answer::PROTECTION;
 use super::state::Admin;
 use crate::under_way::UnderWay;
 
@@ -19,12 +20,13 @@ const AT_ONCE: usize = 64;
 /// Sends events until the client leaves, may no longer see them, or this process ends.
 pub(super) async fn send(admin: &Admin, mut session: ServerSession, actor: &Actor) {
     let _place = UnderWay::new(&admin.pages);
-    let room = admin.pages.load(Ordering::Relaxed) <= AT_ONCE;
+    let own = admin.pages_of.enter(actor);
+    let room = admin.pages.load(Ordering::Relaxed) <= AT_ONCE && own.is_some();
     let status = if room { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let Ok(mut head) = ResponseHeader::build(status, Some(4)) else { return };
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store"), (header::TRANSFER_ENCODING, "chunked")];
-    for (name, value) in headers {
+    for (name, value) in headers.into_iter().chain(PROTECTION) {
         let _ = head.insert_header(name, HeaderValue::from_static(value));
     }
     session.set_keepalive(None);

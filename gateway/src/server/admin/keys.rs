@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use spillway_plugins::auth::Validity;
 
+use super::actor::Role;
 use super::acts::Who;
 use super::answer::{Answer, json_answer};
 use super::body::{FieldError, Fields, field_problem};
@@ -32,6 +33,14 @@ fn state(validity: Validity, revoked: bool, has_consumer: bool, now: i64) -> &'s
     }
 }
 
+/// Leaves out who owns, made and revoked a key: that is for administrators.
+fn without_persons(mut key: Value) -> Value {
+    for name in ["owner", "by", "revoked_by"] {
+        key[name] = Value::Null;
+    }
+    key
+}
+
 /// An issued key, as it is shown.
 fn shown(key: &KeyRecord, now: i64) -> Value {
     let validity = Validity { not_before: key.not_before, expires: key.expires };
@@ -54,7 +63,7 @@ pub(super) fn issued_answer(issued: &Issued, consumer: Option<&str>) -> Answer {
 pub(super) fn refused(error: &KeyActError) -> Answer {
     let status = match error {
         KeyActError::Key(IssueError::NoFolder | IssueError::UnknownKey) => StatusCode::NOT_FOUND,
-        KeyActError::Key(IssueError::Ended { .. } | IssueError::Full { .. }) => StatusCode::CONFLICT,
+        KeyActError::Key(IssueError::Ended { .. } | IssueError::Replaced { .. } | IssueError::Full { .. }) => StatusCode::CONFLICT,
         KeyActError::Key(
             IssueError::UnknownConsumer { .. }
             | IssueError::UnknownModel { .. }
@@ -107,8 +116,8 @@ pub(super) fn grace(body: &[u8]) -> Result<Duration, FieldError> {
 }
 
 impl Admin {
-    /// The public part of all keys, and when each was last used since the start.
-    pub(super) fn keys(&self) -> Value {
+    /// The public part of all keys, and when each was last used since the start. Only administrators see the persons.
+    pub(super) fn keys(&self, role: Role) -> Value {
         let runtime = self.gateway.runtime.load();
         let now = self.gateway.clock.wall().timestamp();
         let callers = &runtime.callers;
@@ -123,6 +132,9 @@ impl Admin {
         });
         let mut keys: Vec<Value> = of_config.collect();
         keys.extend(self.gateway.keys.list().iter().map(|key| shown(key, now)));
+        if role < Role::Administrator {
+            keys = keys.into_iter().map(without_persons).collect();
+        }
         json!({ "keys": keys })
     }
 

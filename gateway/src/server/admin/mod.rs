@@ -15,7 +15,10 @@ mod keys;
 mod limits;
 mod me;
 mod page;
+mod pages;
 mod parameter;
+mod refusal;
+mod refused;
 mod rooms;
 mod sign_in;
 mod state;
@@ -99,7 +102,7 @@ impl Admin {
             phase.request_begins();
             drop(place);
             session.set_write_timeout(Some(WRITE));
-            if *shutdown.borrow() || self.gateway.is_closing() {
+            if *shutdown.borrow() || self.gateway.is_closing() || self.gateway.has_handed_over() {
                 session.set_keepalive(None);
             }
             let Some(stream) = self.serve(session, surface).await else { return };

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicUsize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::me::usage::RecentUsage;
+use super::pages::PagesOf;
+use super::refusal::{Reason, RefusalLog};
 use super::rooms::Rooms;
 use super::today::Today;
 use crate::gateway::Gateway;
@@ -31,6 +33,10 @@ pub(in crate::server) struct Admin {
     pub(super) making: tokio::sync::Mutex<()>,
     /// What consumers used, for their owners.
     pub(super) used: RecentUsage,
+    /// The number of those of each person.
+    pub(super) pages_of: PagesOf,
+    /// When refusals were logged.
+    pub(super) refusals: RefusalLog,
     /// The shadow of mirrored traffic, if there is one.
     pub(super) shadow: Option<Arc<Shadow>>,
 }
@@ -38,6 +44,7 @@ pub(in crate::server) struct Admin {
 impl Admin {
     pub(in crate::server) fn new(gateway: Gateway, control: Control, shadow: Option<Arc<Shadow>>) -> Self {
         let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+        gateway.metrics.admin.expose(Reason::labels());
         let started = gateway.clock.wall().timestamp_millis();
         let (today, busy, pages, rooms) = (Today::default(), Arc::default(), Arc::default(), [Rooms::new(), Rooms::new()]);
         Admin {
@@ -51,6 +58,8 @@ impl Admin {
             rooms,
             shadow,
             used: RecentUsage::default(),
+            refusals: RefusalLog::default(),
+            pages_of: PagesOf::default(),
             making: tokio::sync::Mutex::default(),
         }
     }

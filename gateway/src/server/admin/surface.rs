@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Answer, answer, problem};
+use super::refusal::{Reason, Refusal};
 use super::rooms::Rooms;
 use super::state::Admin;
 use crate::downstream::socket::Socket;
@@ -39,8 +40,8 @@ impl Surface {
         self == Surface::Whole || is_for_people()
     }
 
-    /// Why it doesn't serve a request, if it doesn't.
-    pub(super) fn refusal(self, head: &RequestHeader) -> Option<Answer> {
+    /// The answer to a request for what it doesn't have.
+    pub(super) fn other_answer(self, head: &RequestHeader) -> Option<Answer> {
         let path = head.uri.path();
         if self == Surface::People && head.method == Method::GET && path == "/" {
             let mut to_page = answer(StatusCode::SEE_OTHER, "text/plain", Vec::new());
@@ -51,11 +52,15 @@ impl Surface {
             let message = "this listener has only the page /me, its API /api/me, and signing in and out";
             return Some(problem(StatusCode::NOT_FOUND, message));
         }
-        // Many can reach this listener: nobody may try out admin tokens here.
-        if self == Surface::People && head.headers.contains_key(header::AUTHORIZATION) {
-            return Some(problem(StatusCode::UNAUTHORIZED, "this listener takes no tokens: sign in with a browser"));
-        }
         None
+    }
+
+    /// Why it doesn't serve a request, if it doesn't. Many can reach the listener for people: nobody may try out admin
+    /// tokens there.
+    pub(super) fn refusal(self, head: &RequestHeader) -> Option<Box<Refusal>> {
+        let has_token = self == Surface::People && head.headers.contains_key(header::AUTHORIZATION);
+        let message = "this listener takes no tokens: sign in with a browser";
+        has_token.then(|| Refusal::new(Reason::Token, StatusCode::UNAUTHORIZED, message))
     }
 
     /// The page that somebody sees first after signing in.

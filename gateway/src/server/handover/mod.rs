@@ -114,7 +114,8 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Mes
     let mut frame = vec![0; length];
     stream.read_exact(&mut frame).await?;
     Ok(Some(serde_json::from_slice(&frame).unwrap_or_else(|error| {
-        warn!(%error, "the other process sent a message that this version doesn't know");
+        // Its text may repeat what was sent, such as a key.
+        warn!(kind = ?error.classify(), column = error.column(), "the other process sent a message that this version doesn't know");
         Message::Unknown
     })))
 }

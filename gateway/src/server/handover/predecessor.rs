@@ -1,6 +1,6 @@
 //! The process that hands over.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,6 @@ use base64::engine::general_purpose::STANDARD;
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use spillway_plugins::auth::Digest;
 use spillway_plugins::limits::Tally;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -22,6 +21,7 @@ use tracing::{debug, info};
 
 use super::{Message, PINS, VARIABLE, receive, send};
 use crate::gateway::Gateway;
+use crate::sign_in::SentSignIn;
 
 /// How long the new process may take to prepare: it fetches tokens and looks up names.
 const PREPARED: Duration = Duration::from_secs(60);
@@ -85,7 +85,7 @@ impl Program {
 #[derive(Debug, Default)]
 struct Sent {
     tallies: HashMap<String, Tally>,
-    sessions: HashSet<Digest>,
+    sign_in: SentSignIn,
 }
 
 /// A process that has taken over.
@@ -223,7 +223,7 @@ async fn send_tallies(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sen
 /// Sends the sessions that have begun and ended since the last time: somebody may sign out here until the new process
 /// accepts.
 async fn send_sessions(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
-    let sessions = gateway.sign_in.changes(&mut sent.sessions, gateway.clock.now());
+    let sessions = gateway.sign_in.changes(&mut sent.sign_in, gateway.clock.now());
     if sessions.is_empty() { Ok(()) } else { send(stream, &Message::Sessions { sessions }).await }
 }
 

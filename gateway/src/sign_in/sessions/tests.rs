@@ -10,7 +10,14 @@ fn at(seconds: u64) -> Tick {
 }
 
 fn person(subject: &str) -> Person {
-    Person { subject: subject.to_owned(), name: "Ada".to_owned(), email: None, roles: Vec::new(), groups: Vec::new() }
+    Person {
+        subject: subject.to_owned(),
+        name: "Ada".to_owned(),
+        email: None,
+        roles: Vec::new(),
+        groups: Vec::new(),
+        too_many_groups: false,
+    }
 }
 
 fn begin(sessions: &Sessions, subject: &str, now: Tick) -> String {
@@ -83,8 +90,8 @@ fn one_person_and_all_together_have_a_bounded_number_of_sessions() {
 fn sign_outs_and_ages_reach_the_process_that_takes_over() {
     let (old, new) = (Sessions::default(), Sessions::default());
     let (stays, leaves) = (begin(&old, "ada", at(0)), begin(&old, "bob", at(0)));
-    let mut sent = HashSet::new();
-    let send = |sent: &mut HashSet<Digest>, now: Tick| {
+    let mut sent = SentSignIn::default();
+    let send = |sent: &mut SentSignIn, now: Tick| {
         let changes = serde_json::to_string(&old.changes(sent, now)).unwrap();
         assert!(!changes.contains(&stays) && !changes.contains(&leaves), "no token crosses");
         // The clock of the other process shows another time.
@@ -98,6 +105,28 @@ fn sign_outs_and_ages_reach_the_process_that_takes_over() {
     let there = |token: &str, second: u64| new.find(token, "realm", LIMITS, Tick(at(second).0 + 5_000_000_000_000), false).is_some();
     assert!(there(&stays, 1799) && there(&late, 1799) && !there(&leaves, 1003));
     assert!(!there(&stays, 1800), "its idle time goes on");
+}
+
+#[test]
+fn a_session_that_is_idle_in_the_old_process_may_live_in_the_new_one() {
+    let (old, new) = (Sessions::default(), Sessions::default());
+    let token = begin(&old, "ada", at(0));
+    let mut sent = SentSignIn::default();
+    new.take_over(old.changes(&mut sent, at(1)), at(1));
+    assert!(new.find(&token, "realm", LIMITS, at(1700), true).is_some());
+    // Somebody signs in at the old process, which then forgets what is idle there.
+    begin(&old, "bob", at(1900));
+    assert!(old.find(&token, "realm", LIMITS, at(1900), false).is_none());
+    new.take_over(old.changes(&mut sent, at(1901)), at(1901));
+    assert!(new.find(&token, "realm", LIMITS, at(1901), false).is_some());
+}
+
+#[test]
+fn a_login_of_another_issuer_ends_no_session() {
+    let sessions = Sessions::default();
+    let token = begin(&sessions, "ada", at(0));
+    sessions.begin(person("bob"), "before the reload", LIMITS, at(1), &SystemRandom::new()).unwrap();
+    assert!(sessions.find(&token, "realm", LIMITS, at(2), false).is_some());
 }
 
 #[test]

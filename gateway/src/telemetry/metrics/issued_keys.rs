@@ -39,6 +39,8 @@ pub struct AuditMetrics {
     pub recorded: IntCounter,
     /// Acts that could not be recorded.
     pub lost: IntCounter,
+    /// Acts without effect that are only summed up.
+    pub summed_up: IntCounter,
 }
 
 impl AuditMetrics {
@@ -46,6 +48,10 @@ impl AuditMetrics {
         Ok(AuditMetrics {
             recorded: to.counter("spillway_audit_records_total", "Administrative acts that the audit log has recorded.")?,
             lost: to.counter("spillway_audit_records_lost_total", "Administrative acts that the audit log could not record.")?,
+            summed_up: to.counter(
+                "spillway_audit_summed_up_total",
+                "Administrative acts without effect of which the audit log has only the number, because their sender did many.",
+            )?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Prometheus metrics, a file for each subject. The values of every label are bounded: they come from the config, never
 //! from a caller. Metrics are looked up when the config is loaded, so that a request only adds numbers.
 
+mod admin;
 mod cache;
 mod callers;
 mod consumers;
@@ -34,6 +35,7 @@ use provisioned::ProvisionedFamilies;
 use registration::Registration;
 use system::SystemMetrics;
 
+pub use admin::AdminMetrics;
 pub use cache::{CacheMetrics, CacheResult};
 pub use callers::{CallerFamilies, IssuerMetrics};
 pub use consumers::{CONSUMERS, ConsumerFamilies, ConsumerMetrics};
@@ -68,6 +70,8 @@ pub struct Metrics {
     pub limits: LimitFamilies,
     /// Who calls.
     pub callers: CallerFamilies,
+    /// The admin listener.
+    pub admin: AdminMetrics,
     /// Sign-in of persons.
     pub sign_in: SignInMetrics,
     /// Connections of callers.
@@ -128,6 +132,7 @@ impl Metrics {
             consumers: ConsumerFamilies::new(&to)?,
             limits: LimitFamilies::new(&to)?,
             callers: CallerFamilies::new(&to)?,
+            admin: AdminMetrics::new(&to)?,
             sign_in: SignInMetrics::new(&to)?,
             listeners: ListenerFamilies::new(&to)?,
             issued_keys: IssuedKeyMetrics::new(&to)?,

@@ -83,7 +83,9 @@ async fn a_rotated_key_ends_after_its_grace() {
     assert_eq!(of(&new).await["label"], "ci");
     assert!((86_400..86_500).contains(&span(&of(&old).await)), "a day, unless the request says so");
     assert_eq!(span(&of(&new).await), 10 * 86_400, "as long as the old one was meant to last");
-    assert_eq!(rotate(&old, r#"{ "grace": "0s" }"#).await.status, 201);
+    let again = rotate(&old, r#"{ "grace": "0s" }"#).await;
+    assert_eq!((again.status, again.text().contains("rotate that one")), (409, true), "a key has one successor: {}", again.text());
+    assert_eq!(revoke(admin, &old).await.status, 200);
     assert_eq!((chat_with(gateway.address, &old_key).await, chat_with(gateway.address, &new_key).await), (401, 200));
     assert_eq!(rotate(&old, "").await.status, 409, "it has ended");
     assert_eq!(rotate("key-0", "").await.status, 404);
@@ -215,7 +217,7 @@ async fn every_administrative_act_is_in_the_audit_log() {
             ("backend.drain", "a", "done"),
             ("backend.undrain", "a", "done"),
             ("backend.reset", "a/m", "done"),
-            ("backend.drain", "none", "failed"),
+            ("backend.drain", "(unknown)", "failed"),
             ("log.level", "", "done"),
             ("log.level", "", "failed"),
             ("config.reload", "", "done"),
@@ -246,6 +248,49 @@ async fn every_administrative_act_is_in_the_audit_log() {
 }
 
 #[tokio::test]
+async fn a_key_for_later_gives_a_key_for_later() {
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let gateway = Gateway::start(&text(&backend, folder.path(), "")).await;
+    let admin = gateway.running.admin;
+    let (old, _) = issue(admin, json!({ "consumer": "crm", "not_before": "30d", "expires": "40d" })).await;
+    let got = send(admin, "POST", &format!("/api/keys/{old}/rotate"), "").await;
+    assert_eq!(got.status, 201, "{}", got.text());
+    let (new, key) = (got.json()["id"].clone(), got.json()["key"].as_str().unwrap().to_owned());
+    assert_eq!(chat_with(gateway.address, &key).await, 401, "not yet");
+    let all = listed(admin).await;
+    let times = |id: &Value| {
+        let key = all.iter().find(|key| key["id"] == *id).unwrap();
+        (key["not_before"].as_i64().unwrap(), key["created"].as_i64().unwrap(), key["expires"].as_i64().unwrap())
+    };
+    let (old_from, ..) = times(&json!(old));
+    let (from, _, until) = times(&new);
+    assert_eq!((from, until - from), (old_from, 10 * 86_400), "it is valid as long as the old one would have been");
+}
+
+#[tokio::test]
+async fn requests_that_are_refused_again_and_again_push_nothing_out_of_the_audit_log() {
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let gateway = Gateway::start(&text(&backend, folder.path(), "")).await;
+    let admin = gateway.running.admin;
+    let (id, key) = issue(admin, for_crm()).await;
+    let long = "x\u{1}".repeat(1_000);
+    let asked = json!({ "consumer": key, "label": long, "owner": long, "models": vec![long.as_str(); 2] }).to_string();
+    for _ in 0..30 {
+        assert_eq!(send(admin, "POST", "/api/keys", &asked).await.status, 422);
+        ask(admin, post(&format!("/api/drain?backend={}", "a".repeat(1000)), &[], b"")).await.unwrap();
+    }
+    let acts = audited(admin, "?limit=1000").await;
+    // The clock may have come to another minute.
+    assert!((11..=22).contains(&acts.len()), "{}", acts.len());
+    assert_eq!((acts.last().unwrap()["object"].as_str(), &acts.last().unwrap()["result"]), (Some(id.as_str()), &json!("done")));
+    assert!(gateway.metric("spillway_audit_summed_up_total").await >= 38.0);
+    let file = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
+    assert!(file.len() < 22 * 8_000, "{}", file.len());
+    assert!(!file.contains(&key[8..20]) && file.contains("(a key)"), "somebody put a key into a wrong field");
+    assert!(file.contains("(unknown)") && !file.contains("aaaa"));
+}
+
+#[tokio::test]
 async fn a_request_without_the_admin_token_changes_nothing() {
     let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
     let text = text(&backend, folder.path(), "").replace("[server]", "[server]\nadmin_token = \"admin-secret\"");
@@ -264,7 +309,8 @@ async fn a_request_without_the_admin_token_changes_nothing() {
 async fn the_key_is_in_its_answer_and_nowhere_else() {
     let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
     let server = RedisServer::start(None);
-    let rest = format!("[redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{}\"\n", server.port);
+    let pepper = "[plugins.auth]\npepper = \"a pepper of some length\"\n";
+    let rest = format!("[redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{}\"\n{pepper}", server.port);
     let text = text(&backend, folder.path(), &rest).replace("access = \"off\"", "access = \"stdout\"\nlevel = \"trace\"");
     let process = Process::launch(&text, &[]).await;
     let admin = process.admin;
@@ -291,12 +337,12 @@ async fn the_key_is_in_its_answer_and_nowhere_else() {
     for name in ["keys", "audit.log"] {
         shown.push(std::fs::read_to_string(folder.path().join(name)).unwrap());
     }
-    let stored = || {
-        let mut command = std::process::Command::new("redis-cli");
-        command.args(["-p", &server.port.to_string(), "-a", "CANARY-redis", "--no-auth-warning"]);
-        let output = command.args(["HGETALL", "spillway:{issued-keys:-}:parts"]).output().unwrap();
+    let redis = |command: &[&str]| {
+        let connect = ["-p", &server.port.to_string(), "-a", "CANARY-redis", "--no-auth-warning"];
+        let output = std::process::Command::new("redis-cli").args(connect).args(command).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
+    let stored = || redis(&["HGETALL", redis(&["KEYS", "spillway:{issued-keys:*}:parts"]).trim()]);
     eventually("Redis has it", async || stored().contains(&format!("{id}!revoked"))).await;
     let stored = stored();
     shown.push(stored);

@@ -11,6 +11,10 @@ use super::*;
 const PROMISED: Duration = Duration::from_secs(1);
 
 fn redis(port: u16) -> String {
+    format!("{}[plugins.auth]\npepper = \"a pepper of some length\"\n", without_pepper(port))
+}
+
+fn without_pepper(port: u16) -> String {
     format!("[redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{port}\"\n")
 }
 
@@ -91,7 +95,7 @@ async fn a_key_works_at_the_other_node_and_is_refused_there_once_it_is_revoked_u
 async fn a_redis_that_loses_everything_costs_no_key() {
     let server = RedisServer::start(None);
     let port = server.port;
-    let rest = redis(port) + "[plugins.auth]\npepper = \"a pepper of some length\"\n";
+    let rest = redis(port);
     let nodes = Nodes::start(&rest).await;
     let (gone, gone_key) = issue(nodes.one.running.admin, for_crm()).await;
     let (_, key) = issue(nodes.one.running.admin, for_crm()).await;
@@ -134,9 +138,10 @@ async fn a_part_that_redis_loses_comes_back() {
     let nodes = Nodes::start(&redis(server.port)).await;
     let (id, key) = issue(nodes.one.running.admin, for_crm()).await;
     until(&nodes.two, &key, 200).await;
-    let parts = "spillway:{issued-keys:-}:parts";
+    let names = redis_cli(server.port, &["KEYS", "spillway:{issued-keys:*}:parts"]);
+    let parts = names.trim();
     redis_cli(server.port, &["HDEL", parts, &id]);
-    redis_cli(server.port, &["ZREM", "spillway:{issued-keys:-}:order", &id]);
+    redis_cli(server.port, &["ZREM", &parts.replace(":parts", ":order"), &id]);
     eventually("it is written again", async || redis_cli(server.port, &["HEXISTS", parts, &id]).trim() == "1").await;
     // What a node keeps of its own accord is not taken away by a memory that has never heard of it.
     redis_cli(server.port, &["FLUSHALL"]);
@@ -144,9 +149,38 @@ async fn a_part_that_redis_loses_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_can_write_to_redis_makes_no_keys_where_there_is_a_pepper() {
+async fn without_a_pepper_that_cannot_be_guessed_keys_stay_on_their_node() {
     let server = RedisServer::start(None);
-    let rest = redis(server.port) + "[plugins.auth]\npepper = \"a pepper of some length\"\n";
+    for pepper in ["", "[plugins.auth]\npepper = \"fifteen bytes..\"\n"] {
+        let rest = without_pepper(server.port) + pepper;
+        let nodes = Nodes::start(&rest).await;
+        let checked = spillway::config::Config::parse(
+            &text(&nodes.backend, nodes.folders[0].path(), &rest),
+            std::path::Path::new("test.toml"),
+            &spillway::config::Secrets::default(),
+        );
+        let warnings: Vec<String> = checked.unwrap().warnings.iter().map(ToString::to_string).collect();
+        assert!(warnings.iter().any(|warning| warning.contains("at least 16 random bytes")), "{warnings:?}");
+        // Somebody who can write to Redis.
+        let digest = spillway_plugins::auth::digest(b"forged");
+        let forged = json!({ "id": "key-forged", "consumer": "crm", "hint": "x", "sha256": digest.to_string(), "created": 1, "by": "x" });
+        redis_cli(server.port, &["SET", "spillway:{issued-keys:-}:memory", "m"]);
+        redis_cli(server.port, &["HSET", "spillway:{issued-keys:-}:parts", "key-forged", &format!("- {forged}")]);
+        redis_cli(server.port, &["ZADD", "spillway:{issued-keys:-}:order", "9000000000000000", "key-forged"]);
+        let (_, key) = issue(nodes.one.running.admin, for_crm()).await;
+        assert_eq!(chat_with(nodes.one.address, &key).await, 200);
+        // Nothing is ever exchanged: what could be waited for is another second of the exchange of limits.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((chat_with(nodes.two.address, &key).await, chat_with(nodes.two.address, "forged").await), (401, 401));
+        assert_eq!(nodes.two.metric("spillway_issued_keys_shared").await, 0.0);
+        assert_eq!(redis_cli(server.port, &["HLEN", "spillway:{issued-keys:-}:parts"]).trim(), "1", "nothing was written");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_can_write_to_redis_makes_no_keys() {
+    let server = RedisServer::start(None);
+    let rest = redis(server.port);
     let nodes = Nodes::start(&rest).await;
     let (_, key) = issue(nodes.one.running.admin, for_crm()).await;
     until(&nodes.two, &key, 200).await;

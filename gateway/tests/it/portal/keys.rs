@@ -15,7 +15,7 @@ async fn an_owner_makes_rotates_and_revokes_a_key() {
     let shown = kim.consumer("crm").await["keys"][0].clone();
     assert_eq!(
         (&shown["id"], &shown["label"], &shown["models"], &shown["owner"]),
-        (&json!(id), &json!("CI"), &json!(["m"]), &json!("kim"))
+        (&json!(id), &json!("CI"), &json!(["m"]), &json!(format!("kim at {}", portal.issuer.server.url())))
     );
     assert!(shown["last_use"].is_i64() && shown["source"] == "issued", "{shown}");
 
@@ -41,6 +41,21 @@ async fn an_owner_makes_rotates_and_revokes_a_key() {
             (json!("key.revoke"), json!(second), kim)
         ]
     );
+}
+
+#[tokio::test]
+async fn who_owns_and_made_a_key_is_shown_to_administrators_only() {
+    let portal = Portal::start().await;
+    let mut kim = portal.member("kim", &["crm-team"]).await;
+    let (id, _) = kim.key("crm").await;
+    let mut vera = portal.member("vera", &["viewers"]).await;
+    let shown = vera.browser.get("/api/keys").await.json();
+    let key = shown["keys"].as_array().unwrap().iter().find(|key| key["id"] == id.as_str()).unwrap();
+    assert_eq!((key["consumer"].as_str(), &key["owner"], &key["by"]), (Some("crm"), &Value::Null, &Value::Null));
+    let bearer = format!("Bearer {}", crate::sign_in::browser::TOKEN);
+    let whole = vera.browser.send("GET", "/api/keys", &[("authorization", &bearer)]).await.json();
+    let key = whole["keys"].as_array().unwrap().iter().find(|key| key["id"] == id.as_str()).unwrap();
+    assert_eq!(key["by"], "kim (Name of kim)");
 }
 
 #[tokio::test]

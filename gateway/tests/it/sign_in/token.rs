@@ -112,10 +112,26 @@ async fn a_person_without_a_role_gets_a_page_that_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn entras_object_id_names_the_person() {
+async fn claims_of_entra_name_nobody_at_another_issuer() {
     let scene = Scene::start().await;
-    scene.issuer.claims(json!({ "oid": "object-id", "tid": "tenant", "preferred_username": "ada@example.com" }));
+    scene.issuer.claims(json!({ "oid": "somebody-else", "tid": "tenant", "upn": "boss@example.com" }));
     let mut browser = scene.browser();
     browser.sign_in().await;
-    assert_eq!(browser.who().await["subject"], "object-id");
+    assert_eq!(browser.who().await["subject"], "ada-subject");
+    scene.issuer.claims(json!({ "sub": "x".repeat(300) }));
+    refused(&scene, 502, "token", "(claim 'sub')").await;
+    scene.issuer.claims(json!({ "sub": "two\nlines" }));
+    refused(&scene, 502, "token", "(claim 'sub')").await;
+}
+
+#[tokio::test]
+async fn too_many_groups_are_said_to_somebody_with_a_role_too() {
+    let scene = Scene::start().await;
+    let mut browser = scene.browser();
+    browser.sign_in().await;
+    assert_eq!(browser.who().await["too_many_groups"], false);
+    scene.issuer.claims(json!({ "groups": null, "_claim_names": { "groups": "src1" } }));
+    browser.sign_in().await;
+    let who = browser.who().await;
+    assert_eq!((who["role"].as_str(), &who["too_many_groups"]), (Some("operator"), &json!(true)), "{who}");
 }

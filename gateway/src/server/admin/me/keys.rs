@@ -24,7 +24,7 @@ impl Admin {
             Ok(new) => new,
             Err(error) => return error.answer(StatusCode::BAD_REQUEST),
         };
-        if new.owner.replace(asker.names.subject.to_owned()).is_some() {
+        if new.owner.replace(asker.owner()).is_some() {
             return FieldError::new("owner", "the key's owner is you: leave 'owner' out").answer(StatusCode::BAD_REQUEST);
         }
         let runtime = self.gateway.runtime.load_full();
@@ -47,7 +47,9 @@ impl Admin {
             return Err(Refused::TokensOnly { consumer: name.to_owned() });
         }
         new.expires = Some(policy::expiry(name, new.expires, rules, now)?);
-        policy::may_make(name, policy::valid(&self.keys_of(consumer), now), rules)
+        let keys = self.keys_of(consumer);
+        policy::may_store(name, keys.len(), rules)?;
+        policy::may_make(name, policy::valid(&keys, now), rules)
     }
 
     /// `POST /api/me/keys/ID/rotate`: makes a key in the place of another one.
@@ -59,8 +61,10 @@ impl Admin {
         let runtime = self.gateway.runtime.load_full();
         let _one = self.making.lock().await;
         let Some((key, consumer)) = self.owned_key(&runtime, asker, id) else { return refused(&Refused::NotYourKey) };
-        let valid = policy::valid(&self.keys_of(consumer), self.gateway.clock.wall().timestamp());
-        if let Err(reason) = policy::may_rotate(&key, grace, valid, &consumer.issued_keys) {
+        let (keys, rules) = (self.keys_of(consumer), &consumer.issued_keys);
+        let valid = policy::valid(&keys, self.gateway.clock.wall().timestamp());
+        let allowed = policy::may_store(&consumer.name, keys.len(), rules).and_then(|()| policy::may_rotate(&key, grace, valid, rules));
+        if let Err(reason) = allowed {
             return refused(&reason);
         }
         match self.rotate_key(who, id, grace).await {

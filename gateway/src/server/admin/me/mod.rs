@@ -25,9 +25,18 @@ const PATHS: &str = "known paths: GET /api/me, POST /api/me/keys, POST /api/me/k
 struct Asker<'p> {
     /// What decides what is theirs.
     names: PersonNames<'p>,
+    /// The issuer that knows them.
+    issuer: String,
     /// Their name for people.
     name: &'p str,
     role: Role,
+}
+
+impl Asker<'_> {
+    /// Who they are, for a key: a subject is unique only at its issuer.
+    fn owner(&self) -> String {
+        format!("{} at {}", self.names.subject, self.issuer)
+    }
 }
 
 impl Admin {
@@ -46,7 +55,8 @@ impl Admin {
         };
         let person = &found.person;
         let names = PersonNames { subject: &person.subject, names: person.email.as_slice(), groups: &person.groups, roles: &person.roles };
-        let asker = Asker { names, name: &person.name, role: *role };
+        let issuer = self.gateway.runtime.load().sign_in.as_ref().map_or_else(String::new, |sign_in| sign_in.rules.issuer.name.clone());
+        let asker = Asker { names, issuer, name: &person.name, role: *role };
         let head = session.req_header();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let parts: Vec<&str> = path["/api/me".len()..].split('/').skip(1).collect();

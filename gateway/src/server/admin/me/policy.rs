@@ -10,6 +10,9 @@ use crate::issued_keys::KeyRecord;
 /// The longest time that a key stays valid beside the one that replaces it.
 const MAX_GRACE: Duration = Duration::from_secs(7 * 86_400);
 
+/// The least number of keys of a consumer, revoked and replaced ones included, up to which owners may make more.
+const STORED: usize = 200;
+
 /// Why an owner's request about a key is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refused {
@@ -36,6 +39,10 @@ pub(super) enum Refused {
         Span(*max)
     )]
     LongLived { max: Duration },
+    #[error(
+        "'{consumer}' has {max} stored keys, revoked and replaced ones included: they are forgotten 30 days after the end that they were made with; until then only an administrator can make keys for it"
+    )]
+    TooManyStored { consumer: String, max: usize },
     #[error("another key has taken the place of this one already: rotate that one")]
     Replaced,
 }
@@ -60,6 +67,7 @@ impl Refused {
             Refused::NotYourConsumer | Refused::NotYourKey => StatusCode::NOT_FOUND,
             Refused::TooMany { .. }
             | Refused::TooManyReplaced { .. }
+            | Refused::TooManyStored { .. }
             | Refused::TokensOnly { .. }
             | Refused::LongLived { .. }
             | Refused::Replaced => StatusCode::CONFLICT,
@@ -76,6 +84,7 @@ impl Refused {
             Refused::NotYourKey
             | Refused::TooMany { .. }
             | Refused::TooManyReplaced { .. }
+            | Refused::TooManyStored { .. }
             | Refused::LongLived { .. }
             | Refused::Replaced => None,
         }
@@ -102,6 +111,13 @@ pub(super) fn valid<'k>(keys: impl IntoIterator<Item = &'k KeyRecord>, now: i64)
 pub(super) fn may_make(consumer: &str, valid: Valid, rules: &IssuedKeyRules) -> Result<(), Refused> {
     let fits = valid.counted < rules.max;
     fits.then_some(()).ok_or_else(|| Refused::TooMany { consumer: consumer.to_owned(), max: rules.max })
+}
+
+/// Whether one more key may be stored for a consumer that has `stored` ones. Keys that were revoked stay for a while, and all
+/// consumers share the room: one whose owners make keys again and again must not take it from the others.
+pub(super) fn may_store(consumer: &str, stored: usize, rules: &IssuedKeyRules) -> Result<(), Refused> {
+    let max = rules.max.saturating_mul(20).max(STORED);
+    (stored < max).then_some(()).ok_or_else(|| Refused::TooManyStored { consumer: consumer.to_owned(), max })
 }
 
 /// Until when a key is valid that is made at `now` and asked for until `wanted`: if that isn't said, as long as allowed.
@@ -195,6 +211,15 @@ mod tests {
             assert_eq!((refused.field(), refused.status()), (Some("expires"), StatusCode::UNPROCESSABLE_ENTITY));
             assert!(refused.to_string().contains("at most 90 days"), "{refused}");
         }
+    }
+
+    #[test]
+    fn keys_that_are_made_and_revoked_again_and_again_fill_a_bounded_room() {
+        assert!(may_store("crm", 199, &RULES).is_ok());
+        let refused = may_store("crm", 200, &RULES).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::CONFLICT);
+        assert!(refused.to_string().contains("has 200 stored keys"), "{refused}");
+        assert!(may_store("crm", 1999, &IssuedKeyRules { max: 100, ..RULES }).is_ok());
     }
 
     #[test]

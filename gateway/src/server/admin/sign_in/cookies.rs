@@ -55,10 +55,11 @@ fn secret(text: &str) -> Option<HeaderValue> {
 
 /// A cookie's value; `None` if there are two of that name.
 fn value<'h>(head: &'h RequestHeader, name: &str) -> Option<&'h str> {
-    let lines = head.headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut found = pairs.filter(|(own, _)| *own == name).map(|(_, value)| value);
-    found.next().filter(|_| found.next().is_none())
+    // By bytes: another application's cookie on the same line may have any.
+    let pairs = head.headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let mut found = pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    let value = found.next().filter(|_| found.next().is_none())?;
+    std::str::from_utf8(value).ok()
 }
 
 #[cfg(test)]

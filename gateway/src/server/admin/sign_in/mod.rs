@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::actor::Actor;
 use super::answer::{Answer, answer, json_answer, problem};
+use super::refusal::{Reason, Refusal};
 use super::state::Admin;
 use super::surface::Surface;
-use crate::sign_in::{ReturnTo, SignIn, SignInError};
+use crate::sign_in::{Asked, ReturnTo, SignIn, SignInError};
 
 /// The error where sign-in is not configured.
 const MISSING: &str = "there is no sign-in here: set [server.sign_in]";
@@ -37,24 +38,45 @@ impl Admin {
             return Some(problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes only {method}")));
         }
         if path == "/api/session" {
-            return Some(self.who(session));
+            return Some(self.who(session).await);
         }
         let Some(sign_in) = self.gateway.runtime.load().sign_in.clone() else {
             return Some(problem(StatusCode::NOT_FOUND, MISSING));
         };
         Some(match path {
-            "/sign-in" => self.begin(session, &sign_in, surface, parameter("return_to").as_deref()).await,
+            "/sign-in" => {
+                let again = parameter("again").is_some_and(|again| again == "true");
+                self.begin(session, &sign_in, surface, parameter("return_to").as_deref(), again).await
+            }
             "/sign-in/callback" => self.come_back(session, &sign_in, surface).await,
             _ => self.sign_out(session, parameter("all").is_some_and(|all| all == "true")).await,
         })
     }
 
+    /// The answer to a request whose sender is not let in. A cookie whose session has ended goes.
+    pub(super) async fn not_let_in(&self, session: &ServerSession, refusal: Box<Refusal>) -> Answer {
+        let has_ended = refusal.reason == Reason::Session
+            && refusal.answer.status() == StatusCode::UNAUTHORIZED
+            && cookies::session(session.req_header()).is_some();
+        let mut answer = self.refused(session, refusal).await;
+        if has_ended {
+            answer.headers_mut().append(header::SET_COOKIE, cookies::delete_session());
+        }
+        answer
+    }
+
     /// Sends the browser to the issuer.
-    async fn begin(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, return_to: Option<&str>) -> Answer {
+    async fn begin(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, return_to: Option<&str>, again: bool) -> Answer {
         // An address from outside is never followed: a page that is not on the list is the listener's first one.
         let return_to = return_to.and_then(ReturnTo::from_path).unwrap_or_else(|| surface.first_page());
+        let base = self.base_url(sign_in, surface);
+        // With single sign-on a link on any page would sign in somebody who didn't ask for it: the page has a button.
+        let site = session.req_header().headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        if !matches!(site, None | Some(b"same-origin" | b"none")) {
+            return redirect(&format!("{base}{}", return_to.path()), std::iter::empty());
+        }
         let now = self.gateway.clock.wall().timestamp();
-        match sign_in.begin(&self.gateway.sign_in, &self.base_url(sign_in, surface), return_to, now) {
+        match sign_in.begin(&self.gateway.sign_in, &base, Asked { return_to, again }, now) {
             Ok(started) => redirect(&started.location, cookies::set_login(&started.cookie).into_iter()),
             Err(error) => self.failed(session, sign_in, surface, &error).await,
         }
@@ -95,15 +117,18 @@ impl Admin {
         let signed_in = match self.actor(session) {
             Ok(Actor::Person(signed_in)) => signed_in,
             Ok(_) => return problem(StatusCode::BAD_REQUEST, "no person is signed in: the admin token has no session"),
-            Err(refusal) => return refusal,
+            Err(refusal) => return self.not_let_in(session, refusal).await,
         };
         let (sessions, person) = (&self.gateway.sign_in.sessions, &signed_in.session.person);
         let ended = if all { sessions.end_all(Some(&person.subject)) } else { usize::from(sessions.end(&signed_in.session.id)) };
-        self.record_session(session, "session.end", person, signed_in.role).await;
+        self.record_session(session, if all { "session.end-all" } else { "session.end" }, person, signed_in.role).await;
         let mut answer = json_answer(StatusCode::OK, &json!({ "result": "signed out", "sessions": ended }));
         answer.headers_mut().append(header::SET_COOKIE, cookies::delete_session());
         // What a page of this listener has stored goes, too.
-        answer.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\", \"storage\""));
+        let has_path = self.gateway.runtime.load().sign_in.as_ref().is_some_and(|sign_in| sign_in.rules.url != sign_in.rules.origin());
+        // Below a path the storage belongs to other applications, too.
+        let kinds = if has_path { "\"cache\"" } else { "\"cache\", \"storage\"" };
+        answer.headers_mut().insert("clear-site-data", HeaderValue::from_static(kinds));
         answer
     }
 }
@@ -116,7 +141,6 @@ fn redirect(location: &str, cookies: impl Iterator<Item = HeaderValue>) -> Answe
         Ok(location) => headers.insert(header::LOCATION, location),
         Err(_) => return problem(StatusCode::BAD_GATEWAY, "the issuer's metadata has an address that is none"),
     };
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     for cookie in cookies {
         headers.append(header::SET_COOKIE, cookie);
     }

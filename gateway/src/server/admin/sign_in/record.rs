@@ -1,4 +1,5 @@
-//! What is recorded of persons who sign in and out, and of sessions that an administrator ends.
+//! What is recorded of persons who sign in and out, and of sessions that an administrator ends: in the log, which an
+//! operator can turn off, and in the audit log.
 
 use std::net::SocketAddr;
 
@@ -13,9 +14,10 @@ use crate::config::Role;
 use crate::sign_in::{Person, SignInError};
 
 impl Admin {
-    /// A person has signed in (`session.begin`) or out (`session.end`).
+    /// A person has signed in (`session.begin`) or out (`session.end`, `session.end-all`).
     pub(super) async fn record_session(&self, session: &ServerSession, what: &'static str, person: &Person, role: Role) {
-        info!(what, subject = person.subject, role = role.label(), peer = ?peer(session), "a person signs in or out");
+        let too_many_groups = person.too_many_groups;
+        info!(what, subject = person.subject, role = role.label(), too_many_groups, peer = ?peer(session), "a person signs in or out");
         // Counted and logged if it fails.
         let _ = self.record(Act::new(named(&person.subject, &person.name), role.label(), peer(session), what, "")).await;
     }

@@ -5,28 +5,36 @@ use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 
 use super::super::answer::{Answer, json_answer, problem};
+use super::super::refusal::Reason;
 use super::{Actor, Admin, MISSING, cookies};
 use crate::sign_in::Sessions;
 
 impl Admin {
     /// Who sends this request. Somebody who is not known learns how to sign in.
-    pub(super) fn who(&self, session: &ServerSession) -> Answer {
+    pub(super) async fn who(&self, session: &ServerSession) -> Answer {
         let runtime = self.gateway.runtime.load();
         let server = &runtime.config.server;
         let mut who = match self.actor(session) {
             Ok(Actor::Local) => json!({ "actor": "local", "name": null, "role": Actor::Local.role() }),
-            Ok(Actor::Token) => json!({ "actor": "token", "name": null, "role": Actor::Token.role() }),
+            Ok(token @ Actor::Token(_)) => json!({ "actor": "token", "name": null, "role": token.role() }),
             Ok(Actor::Person(signed_in)) => {
                 let found = &signed_in.session;
                 let csrf = cookies::session(session.req_header()).map(Sessions::csrf_of);
                 let ends_in = found.ends.since(self.gateway.clock.now()).as_millis();
                 json!({
                     "actor": "person", "name": found.person.name, "subject": found.person.subject, "role": signed_in.role,
-                    "csrf": csrf, "ends_in_ms": u64::try_from(ends_in).unwrap_or(u64::MAX),
+                    "too_many_groups": found.person.too_many_groups, "csrf": csrf, "ends_in_ms": u64::try_from(ends_in).unwrap_or(u64::MAX),
                 })
             }
-            Err(refusal) if refusal.status() == StatusCode::UNAUTHORIZED => json!({ "actor": null, "name": null, "role": null }),
-            Err(refusal) => return refusal,
+            Err(refusal) if refusal.reason == Reason::Session && refusal.answer.status() == StatusCode::UNAUTHORIZED => {
+                json!({ "actor": null, "name": null, "role": null })
+            }
+            // A wrong token is counted; how to sign in is said all the same.
+            Err(refusal) if refusal.reason == Reason::Token => {
+                self.refused(session, refusal).await;
+                json!({ "actor": null, "name": null, "role": null })
+            }
+            Err(refusal) => return self.refused(session, refusal).await,
         };
         who["sign_in"] = json!(server.sign_in.is_some());
         who["token"] = json!(server.admin_token.is_some());

@@ -2,6 +2,7 @@
 
 const LOOKS = ['member', 'viewer'];
 const PRESENCE_MS = 60_000;
+const SIGNED_OUT = 'spillway-signed-out';
 let present = 0;
 
 function showWho() {
@@ -12,6 +13,7 @@ function showWho() {
   show(byId('own'), person);
   show(byId('forget'), !person && gateway.token !== null && who?.actor !== null);
   if (person) {
+    sessionStorage.removeItem(SIGNED_OUT);
     say(byId('who-name'), who.name);
     say(byId('who-role'), who.role);
     mark(byId('who-name'), 'title', who.subject);
@@ -28,6 +30,8 @@ function showLock(problem) {
   const asks = !known && (who === null || who.token || !who.sign_in);
   show(byId('lock'), true);
   show(byId('lock-sign-in'), offers);
+  // Otherwise single sign-on would undo the sign-out with one click, by anybody at this machine.
+  if (sessionStorage.getItem(SIGNED_OUT)) byId('sign-in').href = 'sign-in?again=true';
   show(byId('lock-token'), asks);
   show(byId('lock-or'), offers && asks);
   show(byId('lock-denied'), known);
@@ -61,6 +65,7 @@ byId('forget').addEventListener('click', () => {
 byId('sign-out').addEventListener('click', async () => {
   try {
     await gateway.change('sign-out');
+    sessionStorage.setItem(SIGNED_OUT, 'yes');
   } catch (error) {
     // A session that is over already is what was wanted.
     if (!(error instanceof Refused)) {

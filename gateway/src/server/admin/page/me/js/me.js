@@ -20,6 +20,7 @@ const page = {
       showNothing(me);
       return;
     }
+    sessionStorage.removeItem(SIGNED_OUT);
     say(byId('verdict'), verdictOf(me, this.now));
     showCards(me, this.now);
     showUse(me);
@@ -90,9 +91,12 @@ function verdictOf(me, now) {
   return keys ? `${mine}, with ${plural(keys, 'valid key')}.` : `${mine}. Make a key to call the gateway.`;
 }
 
+const SIGNED_OUT = 'spillway-signed-out';
+
 byId('sign-out').addEventListener('click', async () => {
   try {
     await api.change('POST', 'sign-out');
+    sessionStorage.setItem(SIGNED_OUT, 'yes');
   } catch (error) {
     if (!(error instanceof Refused)) return announce('failed', error.message);
   }
@@ -101,6 +105,9 @@ byId('sign-out').addEventListener('click', async () => {
 });
 copies(byId('nothing-copy'), byId('nothing-code'));
 // A page that is open keeps no session: only somebody who is there does.
+// Otherwise single sign-on would undo the sign-out with one click, by anybody at this machine.
+if (sessionStorage.getItem(SIGNED_OUT)) byId('sign-in').href += '&again=true';
+
 const PRESENCE_MS = 60_000;
 let present = Date.now();
 
