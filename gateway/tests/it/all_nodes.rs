@@ -218,7 +218,7 @@ async fn what_cannot_work_is_told_by_check_with_its_line() {
         (&*state, "[ledger.ship]\nto = \"/proc/1\"\n".to_owned(), "can't write to the folder '/proc/1'"),
         (&*state, format!("[ledger.ship]\nto = \"{here}\"\nevery = \"10ms\"\n"), "must be from 1s to 1d"),
         (&*state, format!("[ledger.ship]\nto = \"{here}\"\nretention = \"2000d\"\n"), "longer than ledger.hours_retention"),
-        (&*state, "[ledger.ship]\nevery = \"1m\"\n".to_owned(), "missing field"),
+        (&*state, "[ledger.ship]\nevery = \"1m\"\n".to_owned(), "'to' is missing"),
     ] {
         let error = check(server, &rest).unwrap_err();
         assert!(error.contains(expected) && error.contains("t.toml:"), "{rest}: {error}");
@@ -283,7 +283,7 @@ async fn every_command_of_the_page_on_reports_works() {
         .replace("/var/lib/spillway", folder.path().join("state").to_str().unwrap())
         .replace("every = \"1m\"", "every = \"1s\"")
         .replace("https://api.openai.com", &upstream.backend.url());
-    let process = Process::launch(&(text.clone() + "[log]\naccess = \"off\"\n"), &[]).await;
+    let process = Process::launch(&(text.clone() + "\n[log]\naccess = \"off\"\n"), &[]).await;
     std::fs::write(&file, text).unwrap();
     let body = json!({ "model": "gpt-4o", "messages": [] }).to_string();
     for team in ["red", "blue"] {
