@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(lines, 10);
         assert_eq!(pace.admit(failed("ada"), 61).len(), 1, "each has a pace of its own");
         let done = Act::new("eve", "operator", None, "upgrade", "");
-        assert_eq!(pace.admit(done.clone(), 62), [done.clone()], "what is done is always recorded");
+        assert_eq!(pace.admit(done.clone(), 62), std::slice::from_ref(&done), "what is done is always recorded");
         let next = pace.admit(done, 120);
         assert_eq!((next.len(), &*next[0].who, &next[0].after), (2, "eve", &json!({ "acts_without_effect": 990 })));
         assert_eq!(pace.admit(failed("eve"), 121).len(), 1);

@@ -105,7 +105,10 @@ fn equal(one: (f64, f64), other: (f64, f64), is_tokens: bool) -> Option<(f64, [f
 mod tests {
     use super::*;
 
-    fn found(lines: &[(&str, Option<Meter>, [&str; 3], i64, f64)]) -> Vec<BilledTwice> {
+    /// The deployment, the meter, how it is rated, the day and the quantity.
+    type Line<'l> = (&'l str, Option<Meter>, [&'l str; 3], i64, f64);
+
+    fn found(lines: &[Line<'_>]) -> Vec<BilledTwice> {
         let mut quantities = Quantities::default();
         for (deployment, meter, rating, day, quantity) in lines {
             let deployment = Some(*deployment).filter(|name| !name.is_empty());

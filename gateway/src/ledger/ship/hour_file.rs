@@ -205,16 +205,16 @@ mod tests {
             let at = at % bytes.len();
             changed[at] ^= 1 << bit;
             // A few bits of gzip's head mean nothing: then the sums are the same.
-            prop_assert!(decode(&name, &changed).is_err_or_same(&rows));
+            prop_assert!(decode(&name, &changed).fails_or_gives(&rows));
         }
     }
 
     trait OrSame {
-        fn is_err_or_same(self, rows: &[SumsRow]) -> bool;
+        fn fails_or_gives(self, rows: &[SumsRow]) -> bool;
     }
 
     impl OrSame for Result<Vec<SumsRow>, BadFile> {
-        fn is_err_or_same(self, rows: &[SumsRow]) -> bool {
+        fn fails_or_gives(self, rows: &[SumsRow]) -> bool {
             self.map_or(true, |read| read == rows)
         }
     }

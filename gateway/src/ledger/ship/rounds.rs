@@ -53,10 +53,13 @@ pub struct Rounds {
     rules: ShipRules,
     place: Box<dyn Place>,
     /// The versions in the place, as far as they are known: by hour and contents. `None`: it has to be looked up.
-    shipped: Option<(LedgerId, BTreeMap<(i64, Contents), i64>)>,
+    shipped: Option<(LedgerId, Versions)>,
     /// The day in which old files were removed last.
     swept: Option<i64>,
 }
+
+/// The version of each hour and kind of contents.
+type Versions = BTreeMap<(i64, Contents), i64>;
 
 impl Rounds {
     /// Ships the ledger in `folder`, as that of `node` on the machine `host`.

@@ -20,11 +20,11 @@ pub(super) async fn read(session: &mut ServerSession, clock: &Clock) -> Result<V
     if read.is_err() {
         session.set_keepalive(None);
     }
-    read
+    read.map_err(|answer| *answer)
 }
 
-async fn read_in_time(session: &mut ServerSession, clock: &Clock) -> Result<Vec<u8>, Answer> {
-    let too_large = || problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 64 KiB");
+async fn read_in_time(session: &mut ServerSession, clock: &Clock) -> Result<Vec<u8>, Box<Answer>> {
+    let too_large = || Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 64 KiB"));
     let declared = session.req_header().headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > LONGEST) {
         return Err(too_large());
@@ -36,11 +36,11 @@ async fn read_in_time(session: &mut ServerSession, clock: &Clock) -> Result<Vec<
                 Ok(Some(piece)) if body.len() + piece.len() > LONGEST => return Err(too_large()),
                 Ok(Some(piece)) => body.extend_from_slice(&piece),
                 Ok(None) => return Ok(body),
-                Err(_) => return Err(problem(StatusCode::BAD_REQUEST, "the body could not be read to its end")),
+                Err(_) => return Err(Box::new(problem(StatusCode::BAD_REQUEST, "the body could not be read to its end"))),
             }
         }
     };
-    let slow = || problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 seconds");
+    let slow = || Box::new(problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 seconds"));
     clock.within(LIMIT, whole).await.unwrap_or_else(|| Err(slow()))
 }
 

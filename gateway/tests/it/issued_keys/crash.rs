@@ -19,7 +19,7 @@ async fn ten_thousand_keys_survive_fifty_kills() {
     let text = text(&backend, folder.path(), "");
     let issued: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
     // Revocations that were acknowledged; others may have been done, too.
-    let (revoked, asked): (Arc<Mutex<BTreeSet<String>>>, Arc<Mutex<BTreeSet<String>>>) = Default::default();
+    let (revoked, asked) = (Arc::<Mutex<BTreeSet<String>>>::default(), Arc::<Mutex<BTreeSet<String>>>::default());
     let mut rng = fastrand::Rng::with_seed(11);
     let mut kills = 0;
     while kills < KILLS || issued.lock().len() < KEYS {
@@ -76,7 +76,7 @@ async fn ten_thousand_keys_survive_fifty_kills() {
     let gateway = Gateway::start(&text).await;
     let known: BTreeMap<String, Value> =
         listed(gateway.running.admin).await.into_iter().map(|key| (key["id"].as_str().unwrap().to_owned(), key)).collect();
-    let (issued, revoked, asked) = (issued.lock(), revoked.lock(), asked.lock());
+    let (issued, revoked, asked) = (issued.lock().clone(), revoked.lock().clone(), asked.lock().clone());
     let lost: Vec<&String> = issued.keys().filter(|id| !known.contains_key(*id)).collect();
     assert!(lost.is_empty(), "{} of {} keys are lost", lost.len(), issued.len());
     let undone: Vec<&String> = revoked.iter().filter(|id| known[*id]["state"] != "revoked").collect();
@@ -84,7 +84,6 @@ async fn ten_thousand_keys_survive_fifty_kills() {
     assert!(known.iter().all(|(id, key)| key["state"] == "valid" || asked.contains(id)), "nothing is revoked that nobody asked for");
     let some: Vec<(String, String)> = issued.iter().step_by(100).map(|(id, key)| (id.clone(), key.clone())).collect();
     let ended: BTreeSet<String> = known.iter().filter(|(_, key)| key["state"] == "revoked").map(|(id, _)| id.clone()).collect();
-    drop((issued, revoked, asked));
     for (id, key) in some {
         assert_eq!(chat_with(gateway.address, &key).await, if ended.contains(&id) { 401 } else { 200 }, "{id}");
     }

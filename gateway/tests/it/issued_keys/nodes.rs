@@ -83,7 +83,6 @@ async fn a_key_works_at_the_other_node_and_is_refused_there_once_it_is_revoked_u
     for one in load {
         one.await.unwrap();
     }
-    println!("known after {issued:?}, refused after {revoked:?}, during {} requests", asked.load(Ordering::Relaxed));
     // Nothing here sleeps for it: the middle one of ten is what a node does, the slowest one what the machine does, too.
     for mut times in [issued, revoked] {
         times.sort();
@@ -123,7 +122,7 @@ async fn a_redis_that_loses_everything_costs_no_key() {
     let folder = tempfile::tempdir().unwrap();
     let third = Gateway::start(&text(&nodes.backend, folder.path(), &rest)).await;
     for (key, status) in [(&key, 200), (&gone_key, 401), (&later, 200), (&alone, 200)] {
-        assert_eq!(until(&third, key, status).await < Duration::from_secs(20), true);
+        assert!(until(&third, key, status).await < Duration::from_secs(20));
     }
     eventually("it has stored them", async || third.metric("spillway_issued_keys_unsaved").await == 0.0).await;
     for folder in &nodes.folders {

@@ -22,7 +22,10 @@ const DAYS: u64 = 30;
 
 /// The latest report of each consumer: an open page must not make the gateway read the ledger again and again.
 #[derive(Debug, Default)]
-pub(in crate::server::admin) struct RecentUsage(Mutex<HashMap<Arc<str>, (Tick, Arc<Value>)>>);
+pub(in crate::server::admin) struct RecentUsage(Mutex<HashMap<Arc<str>, Read>>);
+
+/// When a report was read, and the report.
+type Read = (Tick, Arc<Value>);
 
 impl RecentUsage {
     /// The usage of a consumer, as JSON; `None` without a ledger.
