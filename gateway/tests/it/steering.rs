@@ -242,7 +242,7 @@ async fn a_share_is_paid_for_though_nobody_uses_it() {
     // If the hour ends meanwhile, both hours are in the report.
     eventually("the share has its cost", async || {
         let found = costs(&gateway).await;
-        let [(None, rest), (Some(name), share)] = &found[..] else { return false };
+        let [(Some(name), share), (None, rest)] = &found[..] else { return false };
         name == "crm" && *rest % 6.0 == 0.0 && *share == rest / 1.5
     })
     .await;
