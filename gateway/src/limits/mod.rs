@@ -208,7 +208,7 @@ impl Limits {
             LimitKind::RequestQuota | LimitKind::Quota | LimitKind::Budget => span.map(|span| span.until_end(now.unix)),
         };
         let unsure = !id.kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure() || !shared.is_used_up(scope, id));
-        let remaining = if scope.rank == Rank::Pool { Remaining::default() } else { scope.remaining(*via, now) };
+        let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(*via, now) } else { Remaining::default() };
         Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, kept: None, remaining, unsure, demand }
     }
 

@@ -94,7 +94,8 @@ pub fn admit<C: Cell<State>>(
     }
     if let Some((index, obstacle)) = worst {
         let Step { scope, via, .. } = &steps[index];
-        let shown = scope.rank != Rank::Pool;
+        // What a group has left would show what others in it use.
+        let shown = scope.rank <= Rank::ConsumerModel;
         let remaining = if shown { guards[index].remaining(&scope.plan, *via, now) } else { Remaining::default() };
         let alerts = guards[index].alerts(&scope.plan, now, Some(obstacle.place).filter(|_| !obstacle.too_large));
         drop(guards);
@@ -115,7 +116,7 @@ pub fn admit<C: Cell<State>>(
     let mut booked = Booked::new();
     for (Step { scope, via, .. }, state) in steps.iter().zip(&mut guards) {
         booked.push((Arc::clone(scope), state.book(&scope.plan, *via, &demand, now)));
-        if scope.rank != Rank::Pool {
+        if scope.rank <= Rank::ConsumerModel {
             remaining = tightest(remaining, state.remaining(&scope.plan, *via, now));
         }
     }

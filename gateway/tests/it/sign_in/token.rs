@@ -119,9 +119,9 @@ async fn claims_of_entra_name_nobody_at_another_issuer() {
     browser.sign_in().await;
     assert_eq!(browser.who().await["subject"], "ada-subject");
     scene.issuer.claims(json!({ "sub": "x".repeat(300) }));
-    refused(&scene, 502, "token", "(claim 'sub')").await;
+    refused(&scene, 502, "token", "who it is about").await;
     scene.issuer.claims(json!({ "sub": "two\nlines" }));
-    refused(&scene, 502, "token", "(claim 'sub')").await;
+    refused(&scene, 502, "token", "who it is about").await;
 }
 
 #[tokio::test]
