@@ -44,6 +44,9 @@ pub struct Round {
     pub conflicts: u64,
 }
 
+/// The versions in a place, by hour and contents.
+type Versions = BTreeMap<(i64, Contents), i64>;
+
 /// Ships one node's ledger.
 pub struct Rounds {
     /// The folder of the ledger.
@@ -123,7 +126,7 @@ impl Rounds {
 
     /// The versions in the place. Those of sums from the hour `checked` on are left out, so that their files are compared with the
     /// ledger: that finds another node with a copy of this ledger that has changed an hour as often.
-    fn look_up(&mut self, id: &LedgerId, oldest: i64, checked: i64) -> Result<BTreeMap<(i64, Contents), i64>, PlaceError> {
+    fn look_up(&mut self, id: &LedgerId, oldest: i64, checked: i64) -> Result<Versions, PlaceError> {
         let mut versions = BTreeMap::new();
         for (folder, day) in self.place.survey(Some(&id.folder()))?.days {
             if first_hour_of(&day).is_none_or(|first| first + 24 <= oldest) {
@@ -150,7 +153,7 @@ impl Rounds {
         ledger: &ChangedHours,
         id: &LedgerId,
         hour: i64,
-        shipped: &mut BTreeMap<(i64, Contents), i64>,
+        shipped: &mut Versions,
         round: &mut Round,
     ) -> Result<(), ShipError> {
         let (folder, day) = (id.folder(), day_of(hour));
@@ -178,7 +181,7 @@ impl Rounds {
         id: &LedgerId,
         hour: i64,
         revision: i64,
-        shipped: &mut BTreeMap<(i64, Contents), i64>,
+        shipped: &mut Versions,
         round: &mut Round,
     ) -> Result<(), ShipError> {
         let (path, day) = (id.folder(), day_of(hour));
