@@ -394,7 +394,7 @@ fn the_highest_role_counts_and_everybody_may_have_one() {
 #[test]
 fn mistakes_in_sign_in_are_named_with_their_place() {
     for (changed, by, problem) in [
-        ("{ operator = [\"Ops\"] }", "{}", "t.toml:19:1: server.sign_in.roles: nobody could sign in"),
+        ("{ operator = [\"Ops\"] }", "{}", "t.toml:19:1: server.sign_in.roles: no person could sign in"),
         ("[\"Ops\"]", "[\"Ops\", \"Ops\"]", "t.toml:19:31: server.sign_in.roles.operator[1]: 'Ops' is listed twice"),
         (
             "[\"Ops\"]",

@@ -61,9 +61,6 @@ pub struct Rounds {
     swept: Option<i64>,
 }
 
-/// The version of each hour and kind of contents.
-type Versions = BTreeMap<(i64, Contents), i64>;
-
 impl Rounds {
     /// Ships the ledger in `folder`, as that of `node` on the machine `host`.
     pub fn new(folder: PathBuf, node: String, host: String, rules: ShipRules, place: Box<dyn Place>) -> Self {
