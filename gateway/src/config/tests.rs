@@ -351,7 +351,7 @@ fn a_tree_that_cannot_work_is_refused_at_its_line() {
     assert_eq!(of_tree(&unreached.replace("9_000_000", "100")), expected);
 }
 
-/// A config with this `[server.sign_in]`, whose first line is line 15.
+/// A config with this `[server.sign_in]`, whose first line is line 14.
 fn signing_in(changed: &str, by: &str) -> Result<Config, Vec<String>> {
     let table = "[server.sign_in]\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\nclient_secret = { env = \"AOAI_FRANCE_KEY\" }\n\
                  url = \"https://gateway.example.com/\"\nroles = { operator = [\"Ops\"] }\n";
@@ -395,13 +395,13 @@ fn the_highest_role_counts_and_everybody_may_have_one() {
 fn mistakes_in_sign_in_are_named_with_their_place() {
     for (changed, by, problem) in [
         ("{ operator = [\"Ops\"] }", "{}", "t.toml:19:1: server.sign_in.roles: no person could sign in"),
-        ("[\"Ops\"]", "[\"Ops\", \"Ops\"]", "t.toml:19:31: server.sign_in.roles.operator[1]: 'Ops' is listed twice"),
+        ("[\"Ops\"]", "[\"Ops\", \"Ops\"]", "t.toml:19:30: server.sign_in.roles.operator[1]: 'Ops' is listed twice"),
         (
             "[\"Ops\"]",
             "[\"Ops\"], viewer = [\"Ops\"]",
-            "t.toml:19:42: server.sign_in.roles.viewer[0]: 'Ops' is listed twice, first under 'operator'",
+            "t.toml:19:41: server.sign_in.roles.viewer[0]: 'Ops' is listed twice, first under 'operator'",
         ),
-        ("[\"Ops\"]", "[\" \"]", "t.toml:19:24: server.sign_in.roles.operator[0]: must be an app role"),
+        ("[\"Ops\"]", "[\" \"]", "t.toml:19:23: server.sign_in.roles.operator[0]: must be an app role"),
         ("{ operator", "{ operators", "server.sign_in.roles.operators: unknown key; did you mean 'operator'?"),
         ("https://gateway", "http://gateway", "t.toml:18:1: server.sign_in.url: 'http://gateway.example.com/' is not an https:// URL"),
         ("gateway.example.com/", "user@gateway.example.com", "server.sign_in.url: must be an address without user"),

@@ -34,7 +34,9 @@ async fn a_key_is_shown_once_and_is_nowhere_else() {
         shown.push((path.to_owned(), client::ask(process.admin, request).await.unwrap().text()));
     }
     shown.push(("the log".to_owned(), process.log()));
-    shown.push(("the access log".to_owned(), std::fs::read_to_string(process.directory().join("stdout")).unwrap()));
+    let access_log = process.directory().join("stdout");
+    eventually("the access log is written", async || std::fs::read_to_string(&access_log).unwrap().contains(&id)).await;
+    shown.push(("the access log".to_owned(), std::fs::read_to_string(&access_log).unwrap()));
     let state = process.directory().join("state");
     for file in std::fs::read_dir(&state).unwrap() {
         let path = file.unwrap().path();
