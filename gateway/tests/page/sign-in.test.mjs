@@ -125,8 +125,8 @@ test('a page of another site can neither use the session nor plant one', async (
     const attempt = (options) => fetch(`${target}api/drain?backend=payg-france`, { method: 'POST', credentials: 'include', ...options }).then((answer) => answer.status, () => 'blocked');
     return [await attempt({ mode: 'no-cors' }), await attempt({ headers: { 'x-spillway-admin': '1', 'x-spillway-csrf': 'x' } })];
   }, base);
-  // An opaque answer has status 0.
-  assert.deepEqual(tried, [0, 'blocked']);
+  // Not even an opaque answer: it says that no other page may use it.
+  assert.deepEqual(tried, ['blocked', 'blocked']);
   await other.setContent(`<form method="post" action="${base}api/drain?backend=payg-france"><button>Go</button></form>`);
   await other.getByRole('button').click();
   await other.getByText('refused').waitFor();
