@@ -21,13 +21,14 @@ FUZZ_SECONDS ?= 30
 FUZZ_TARGETS ?= $(sort $(notdir $(wildcard fuzz/seeds/*)))
 DEB = target/debian/spillway.deb
 IMAGE = target/image/spillway.tar
+SECONDS_OF_SOAK ?= 3600
 # Which Debians `make bare-test` tries, and with which commands.
 BARE ?= 12 13
 BARE_COMMANDS ?= make demo; make test
 # Packages and lists are the same for the same commit.
 assets sbom deb package-test quickstart-test image image-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit adversary rehearse-corpus clients page reports reconcile-million monitoring units-test lint house docs bench profile steering simulate-month steering-live semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit adversary rehearse-corpus clients page reports reconcile-million monitoring units-test lint house docs bench soak profile steering simulate-month steering-live semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test quickstart-test picture containers image image-test bare-test deny fuzz clean
 
 help: ## Say what there is
@@ -81,6 +82,10 @@ docs: build ## Write the configuration reference anew
 bench: $(TOOLS)/build-packages $(TOOLS)/bench-packages ## Costs beside a bare Pingora proxy
 	cargo build --locked --profile $(PROFILE) -p spillway -p floor -p bench
 	./target/$(PROFILE)/bench target/$(PROFILE)/spillway target/$(PROFILE)/floor
+
+soak: $(TOOLS)/build-packages $(TOOLS)/bench-packages ## An hour at half load with backends that fail: memory, descriptors, what callers see
+	cargo build --locked --release -p spillway -p bench
+	./target/release/bench --soak target/release/spillway $(SECONDS_OF_SOAK)
 
 profile: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## What a request costs: instructions, system calls, allocations
 	cargo build --locked --profile $(PROFILE) -p spillway -p floor -p bench
