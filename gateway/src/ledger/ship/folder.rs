@@ -40,6 +40,26 @@ impl Folder {
         DirBuilder::new().recursive(true).mode(0o750).create(&path).map_err(|source| at(&path, source))?;
         Ok(path)
     }
+
+    /// Writes a file that gets its name when it is on the disk. Nobody can guess its name before, and what has that name already, such
+    /// as a link to another file, is not written to.
+    fn write_new(&self, folder: &str, day: Option<&str>, make: &mut MakeFile<'_>) -> Result<(), PlaceError> {
+        let into = self.made(Path::new(folder), day)?;
+        let unfinished = into.join(format!("{UNFINISHED}{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        let mut written = || -> io::Result<bool> {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished)?;
+            let Some(name) = make(&mut file)? else { return Ok(false) };
+            file.sync_all()?;
+            fs::rename(&unfinished, into.join(name))?;
+            synced(&into)?;
+            Ok(true)
+        };
+        let written = written();
+        if !matches!(written, Ok(true)) {
+            let _ = fs::remove_file(&unfinished);
+        }
+        written.map(drop).map_err(|source| at(&into, source))
+    }
 }
 
 impl Place for Folder {
@@ -106,41 +126,18 @@ impl Place for Folder {
     }
 
     fn write_state(&mut self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
-        let into = self.made(Path::new(folder), None)?;
-        let (unfinished, path) = (into.join(format!("{UNFINISHED}{}-{name}", std::process::id())), into.join(name));
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)
-        };
-        write().map_err(|source| {
-            let _ = fs::remove_file(&unfinished);
-            at(&path, source)
-        })
+        self.write_new(folder, None, &mut |file| file.write_all(bytes).map(|()| Some(name.to_owned())))
     }
 
     fn write_made(&mut self, folder: &str, day: &str, make: &mut MakeFile<'_>) -> Result<(), PlaceError> {
-        let into = self.made(Path::new(folder), Some(day))?;
-        let unfinished = into.join(format!("{UNFINISHED}{}-{:016x}", std::process::id(), fastrand::u64(..)));
-        let mut written = || -> io::Result<bool> {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished)?;
-            let Some(name) = make(&mut file)? else { return Ok(false) };
-            file.sync_all()?;
-            fs::rename(&unfinished, into.join(name))?;
-            synced(&into)?;
-            Ok(true)
-        };
-        let written = written();
-        if !matches!(written, Ok(true)) {
-            let _ = fs::remove_file(&unfinished);
-        }
-        written.map(drop).map_err(|source| at(&into, source))
+        self.write_new(folder, Some(day), make)
     }
 
-    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError> {
-        for (name, path) in entries(&self.path.join(folder).join(day))? {
-            let modified = || fs::metadata(&path).and_then(|metadata| metadata.modified());
+    fn remove_unfinished(&mut self, folder: &str, day: Option<&str>, before: SystemTime) -> Result<(), PlaceError> {
+        let mut within = self.path.join(folder);
+        within.extend(day);
+        for (name, path) in entries(&within)? {
+            let modified = || fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
             if name.starts_with(UNFINISHED) && modified().is_ok_and(|modified| modified < before) {
                 let _ = fs::remove_file(&path);
             }

@@ -125,7 +125,7 @@ impl Place for InRedis {
         Err(PlaceError::NoFolder)
     }
 
-    fn remove_unfinished(&mut self, _: &str, _: &str, _: SystemTime) -> Result<(), PlaceError> {
+    fn remove_unfinished(&mut self, _: &str, _: Option<&str>, _: SystemTime) -> Result<(), PlaceError> {
         // A command is executed as a whole.
         Ok(())
     }

@@ -90,9 +90,9 @@ pub trait Place: Send {
     /// [`PlaceError`], also if the place has no room for long files.
     fn write_made(&mut self, folder: &str, day: &str, make: &mut MakeFile<'_>) -> Result<(), PlaceError>;
 
-    /// Removes what a process has left unfinished before this time.
+    /// Removes what a process has left unfinished before this time: among a node's files of a day, or among its state files.
     ///
     /// # Errors
     /// [`PlaceError`]
-    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError>;
+    fn remove_unfinished(&mut self, folder: &str, day: Option<&str>, before: SystemTime) -> Result<(), PlaceError>;
 }

@@ -221,11 +221,12 @@ impl Rounds {
             return Ok(());
         }
         let before = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now.unsigned_abs()).saturating_sub(LEFT_BEHIND);
+        self.place.remove_unfinished(&id.folder(), None, before)?;
         for (folder, day) in self.place.survey(Some(&id.folder()))?.days {
             if first_hour_of(&day).is_some_and(|first| first + 24 <= oldest) {
                 self.place.remove_day(&folder, &day)?;
             } else {
-                self.place.remove_unfinished(&folder, &day, before)?;
+                self.place.remove_unfinished(&folder, Some(&day), before)?;
             }
         }
         self.swept = Some(today);

@@ -21,6 +21,8 @@ use crate::config::{ShipRules, ShipTo};
 use crate::ledger::Cost;
 use crate::ledger::ship::open_place;
 
+mod foreign;
+
 const DAY: i64 = 24 * HOUR;
 const BY: &str = "consumer,hour,deployment";
 
@@ -161,7 +163,7 @@ impl Place for Unreliable {
         self.spend()?;
         self.place.write_made(folder, day, make)
     }
-    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError> {
+    fn remove_unfinished(&mut self, folder: &str, day: Option<&str>, before: SystemTime) -> Result<(), PlaceError> {
         self.place.remove_unfinished(folder, day, before)
     }
 }
