@@ -101,6 +101,9 @@ pub fn read(place: &mut dyn Place, since: i64, until: i64, now: i64) -> Result<A
     for path in survey.foreign {
         reading.set_aside(path, "is none of the files that nodes ship");
     }
+    for (path, error) in survey.unreadable {
+        reading.set_aside(path, unreadable(&error));
+    }
     for (folder, day) in survey.days {
         if first_hour_of(&day).is_some_and(|first| first < hours.1 && first + 24 > hours.0) {
             reading.day(place, &folder, &day, hours)?;
@@ -114,6 +117,11 @@ pub fn read(place: &mut dyn Place, since: i64, until: i64, now: i64) -> Result<A
         }
     }
     Ok(reading.finish(&states, hours, now))
+}
+
+/// Why something in the place is set aside that can't be read.
+fn unreadable(error: &std::io::Error) -> String {
+    format!("can't be read: {error}")
 }
 
 struct Reading {
@@ -132,7 +140,14 @@ impl Reading {
         let mut foreign = BTreeSet::new();
         for last in (0..TRIES).rev() {
             let mut files: BTreeMap<(LedgerId, i64), Vec<FileName>> = BTreeMap::new();
-            for text in place.names(folder, day)? {
+            let names = match place.names(folder, day) {
+                Err(PlaceError::File { source, .. }) => {
+                    self.set_aside(format!("{folder}/{day}"), unreadable(&source));
+                    break;
+                }
+                names => names?,
+            };
+            for text in names {
                 match FileName::parse(&text) {
                     Some(name) if name.ledger.folder() == folder && name.day() == day => {
                         if name.contents == Contents::Sums && (hours.0..hours.1).contains(&name.hour) {
@@ -167,12 +182,20 @@ impl Reading {
                 break;
             }
             let (folder, day) = (name.ledger.folder(), name.day());
-            let Some(bytes) = place.read(&folder, &day, &name.to_string())? else {
-                if !is_last {
-                    return Ok(false);
+            let bytes = match place.read(&folder, &day, &name.to_string()) {
+                Err(PlaceError::File { source, .. }) => Err(unreadable(&source)),
+                read => match read? {
+                    None if !is_last => return Ok(false),
+                    None => Err("was replaced again and again while it was read".to_owned()),
+                    Some(bytes) => Ok(bytes),
+                },
+            };
+            let bytes = match bytes {
+                Ok(bytes) => bytes,
+                Err(why) => {
+                    bad.push((format!("{folder}/{day}/{name}"), why));
+                    continue;
                 }
-                bad.push((format!("{folder}/{day}/{name}"), "was replaced again and again while it was read".to_owned()));
-                continue;
             };
             match (sums_in(name, &bytes), &best) {
                 (Ok(rows), None) => best = Some((name, rows)),

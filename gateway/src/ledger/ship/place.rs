@@ -35,6 +35,8 @@ pub struct Survey {
     pub states: Vec<Vec<u8>>,
     /// Paths of what is neither.
     pub foreign: Vec<String>,
+    /// Paths of what can't be read, and why: whoever else writes to the place must not keep everybody from reading it.
+    pub unreadable: Vec<(String, io::Error)>,
 }
 
 /// Writes what a file has, and returns its name; `None` if there is nothing to write.

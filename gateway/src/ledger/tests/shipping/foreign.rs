@@ -37,3 +37,80 @@ fn a_state_file_that_was_left_unfinished_is_removed_after_a_day() {
     node.ship(NOON + 2 * DAY);
     assert!(!left.exists());
 }
+
+/// A place with a day that can't be listed, as for want of permission.
+struct Locked(Box<dyn Place>, &'static str);
+
+impl Place for Locked {
+    fn survey(&mut self, folder: Option<&str>) -> Result<Survey, PlaceError> {
+        self.0.survey(folder)
+    }
+    fn names(&mut self, folder: &str, day: &str) -> Result<Vec<String>, PlaceError> {
+        if folder == self.1 {
+            return Err(PlaceError::File { path: day.to_owned(), source: std::io::ErrorKind::PermissionDenied.into() });
+        }
+        self.0.names(folder, day)
+    }
+    fn read(&mut self, folder: &str, day: &str, name: &str) -> Result<Option<Vec<u8>>, PlaceError> {
+        self.0.read(folder, day, name)
+    }
+    fn write(&mut self, folder: &str, day: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
+        self.0.write(folder, day, name, bytes)
+    }
+    fn remove(&mut self, folder: &str, day: &str, name: &str) -> Result<(), PlaceError> {
+        self.0.remove(folder, day, name)
+    }
+    fn remove_day(&mut self, folder: &str, day: &str) -> Result<(), PlaceError> {
+        self.0.remove_day(folder, day)
+    }
+    fn write_state(&mut self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
+        self.0.write_state(folder, name, bytes)
+    }
+    fn write_made(&mut self, folder: &str, day: &str, make: &mut MakeFile<'_>) -> Result<(), PlaceError> {
+        self.0.write_made(folder, day, make)
+    }
+    fn remove_unfinished(&mut self, folder: &str, day: Option<&str>, before: SystemTime) -> Result<(), PlaceError> {
+        self.0.remove_unfinished(folder, day, before)
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_set_aside_with_its_error_and_everything_else_counts() {
+    let base = tempfile::tempdir().unwrap();
+    for (name, tokens) in [("a", 1), ("b", 2), ("c", 4)] {
+        let mut node = Node::new(base.path(), name);
+        node.write(&[row(NOON, "x", tokens, 0, known(1))]);
+        node.ship(NOON);
+    }
+    // Of one node a file and the state are named pipes, of another the day can't be listed.
+    let pipes = base.path().join("place/b");
+    let day = pipes.join("2026-11-10");
+    for inside in [&pipes, &day] {
+        for path in std::fs::read_dir(inside).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            std::fs::remove_file(&path).unwrap();
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+        }
+    }
+    let mut place = Locked(folder(&base.path().join("place")), "c");
+    let all = all_nodes::read(&mut place, 0, NOON * 2, NOON).unwrap();
+    assert_eq!(input(&all), 1);
+    let mut why: Vec<(&str, &str)> = all.sources.set_aside.iter().map(|file| (file.path.get(..4).unwrap(), file.why.as_str())).collect();
+    why.sort_unstable();
+    let pipe = "can't be read: it is not a regular file";
+    assert!(why.len() == 3 && why[0].1 == pipe && why[1].1 == pipe, "{why:?}");
+    assert!(why[2].0 == "c/20" && why[2].1.contains("permission denied"), "{why:?}");
+    assert_eq!(all.sources.nodes.iter().map(|node| node.missing.len()).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_folder_with_a_looping_link_of_a_files_name_is_reported_with_its_error() {
+    let base = tempfile::tempdir().unwrap();
+    let mut node = Node::new(base.path(), "a");
+    node.write(&[row(NOON, "x", 1, 0, known(1))]);
+    node.ship(NOON);
+    let link = base.path().join("place/a/00000000000000ff.json");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    let all = read(base.path(), NOON);
+    assert_eq!((input(&all), all.sources.set_aside.len()), (1, 1));
+    assert!(all.sources.set_aside[0].why.starts_with("can't be read: "), "{:?}", all.sources.set_aside);
+}
