@@ -9,7 +9,7 @@ use super::super::error::LedgerError;
 use super::super::export::{Format, export};
 use super::super::rollup::HOUR;
 use super::changed_hours::ChangedHours;
-use super::hour_file::{encode, first_bytes};
+use super::hour_file::{decode, encode, first_bytes};
 use super::name::{Contents, FileName, LedgerId, day_of, first_hour_of};
 use super::place::{Place, PlaceError};
 use super::state::NodeState;
@@ -164,13 +164,21 @@ impl Rounds {
             round.conflicts += 1;
             return Ok(());
         }
-        if !others.contains(&name) {
+        if !others.contains(&name) || !self.is_whole(&folder, &day, &name)? {
             self.place.write(&folder, &day, &name.to_string(), &bytes)?;
             round.files += 1;
         }
         self.replace(&folder, &day, &others, revision)?;
         shipped.insert((hour, Contents::Sums), revision);
         Ok(())
+    }
+
+    /// Whether a file has what its name says. One that can't be read counts as torn, too: it is written again.
+    fn is_whole(&mut self, folder: &str, day: &str, name: &FileName) -> Result<bool, PlaceError> {
+        match self.place.read(folder, day, &name.to_string()) {
+            Err(PlaceError::File { .. }) => Ok(false),
+            read => Ok(read?.is_some_and(|bytes| decode(name, &bytes).is_ok())),
+        }
     }
 
     fn ship_attempts(

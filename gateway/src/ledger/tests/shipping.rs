@@ -299,6 +299,9 @@ fn torn_and_foreign_files_are_set_aside_and_an_earlier_version_counts() {
     node.write(&[row(NOON + 2, "x", 1, 1, known(5))]);
     node.ship(NOON);
     assert_eq!(input(&read(base.path(), NOON)), 111);
+    assert_eq!(node.ship(NOON).files, 0);
+    let mut again = rounds("a", &node.state, folder(&base.path().join("place")), false);
+    assert_eq!((again.round(NOON).unwrap().files, input(&read(base.path(), NOON))), (1, 116));
 }
 
 #[test]
