@@ -121,7 +121,7 @@ impl Rounds {
         now.saturating_sub(retention).div_euclid(HOUR).max(0)
     }
 
-    /// The versions in the place. Those of sums from the hour `checked` on are left out, so that their files are compared with the
+    /// The versions in the place; removes attempts that a later version has replaced. The versions of sums from the hour `checked` on are left out, so that their files are compared with the
     /// ledger: that finds another node with a copy of this ledger that has changed an hour as often.
     fn look_up(&mut self, id: &LedgerId, oldest: i64, checked: i64) -> Result<Versions, PlaceError> {
         let mut versions = BTreeMap::new();
@@ -131,9 +131,15 @@ impl Rounds {
             }
             let mut files = self.files(&folder, &day, id)?;
             files.retain(|file| file.contents == Contents::Attempts || file.hour < checked);
-            for file in files {
+            for file in &files {
                 let version = versions.entry((file.hour, file.contents)).or_insert(file.version);
                 *version = (*version).max(file.version);
+            }
+            // Whoever reads attempts reads all files: what a process that was killed had replaced would count twice.
+            for file in files.iter().filter(|file| file.contents == Contents::Attempts) {
+                if versions.get(&(file.hour, file.contents)).is_some_and(|version| file.version < *version) {
+                    self.place.remove(&folder, &day, &file.to_string())?;
+                }
             }
         }
         Ok(versions)

@@ -114,3 +114,26 @@ fn a_folder_with_a_looping_link_of_a_files_name_is_reported_with_its_error() {
     assert_eq!((input(&all), all.sources.set_aside.len()), (1, 1));
     assert!(all.sources.set_aside[0].why.starts_with("can't be read: "), "{:?}", all.sources.set_aside);
 }
+
+#[test]
+fn attempts_that_a_process_had_replaced_when_it_was_killed_are_removed_at_the_next_start() {
+    let base = tempfile::tempdir().unwrap();
+    let mut node = Node::new(base.path(), "a");
+    let start = |node: &Node| rounds("a", &node.state, folder(&base.path().join("place")), true);
+    node.rounds = start(&node);
+    let parquets = || files(base.path()).into_iter().filter(|name| name.ends_with(".parquet")).collect::<Vec<_>>();
+    node.write(&[row(NOON, "x", 1, 0, known(1))]);
+    node.sum_up(NOON + 3 * HOUR);
+    node.ship(NOON + 3 * HOUR);
+    let [first] = parquets().try_into().unwrap();
+    let path = base.path().join("place/a/2026-11-10").join(first);
+    let bytes = std::fs::read(&path).unwrap();
+    node.write(&[row(NOON + 1, "x", 1, 0, known(1))]);
+    node.ship(NOON + 3 * HOUR);
+    let later = parquets();
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!((later.len(), parquets().len()), (1, 2));
+    node.rounds = start(&node);
+    node.ship(NOON + 3 * HOUR);
+    assert_eq!(parquets(), later);
+}
