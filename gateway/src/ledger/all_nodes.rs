@@ -12,7 +12,7 @@ use super::error::LedgerError;
 use super::report_database::ReportDatabase;
 use super::rollup::HOUR;
 use super::ship::name::{Contents, FileName, LedgerId, first_hour_of, hour_text};
-use super::ship::place::{Place, PlaceError};
+use super::ship::place::{Place, PlaceError, StateFile};
 use super::ship::{NodeState, sums_in};
 
 /// How often a day is listed again because a file was replaced while it was read.
@@ -110,10 +110,14 @@ pub fn read(place: &mut dyn Place, since: i64, until: i64, now: i64) -> Result<A
         }
     }
     let mut states = BTreeMap::new();
-    for bytes in survey.states {
+    for StateFile { folder, name, bytes } in survey.states {
         match NodeState::parse(&bytes).and_then(|state| Some((state.ledger()?, state))) {
-            Some((ledger, state)) => drop(states.insert(ledger, state)),
-            None => reading.set_aside("(a state file)".to_owned(), "is torn, or of a newer version of spillway"),
+            Some((ledger, state)) if (ledger.folder(), ledger.state_file()) == (folder.clone(), name.clone()) => {
+                states.insert(ledger, state);
+            }
+            // Nobody speaks for another node.
+            Some(_) => reading.set_aside(format!("{folder}/{name}"), "is the state of another ledger than its path says"),
+            None => reading.set_aside(format!("{folder}/{name}"), "is torn, or of a newer version of spillway"),
         }
     }
     Ok(reading.finish(&states, hours, now))

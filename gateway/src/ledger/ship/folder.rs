@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use nix::fcntl::OFlag;
 
 use super::name::first_hour_of;
-use super::place::{MakeFile, Place, PlaceError, Survey};
+use super::place::{MakeFile, Place, PlaceError, StateFile, Survey};
 
 /// The beginning of names of files that are being written.
 const UNFINISHED: &str = ".unfinished-";
@@ -91,7 +91,7 @@ impl Place for Folder {
                     survey.days.push((node.clone(), name));
                 } else if is_state {
                     match read_file(&path, LONGEST_STATE) {
-                        Ok(bytes) => survey.states.extend(bytes),
+                        Ok(bytes) => survey.states.extend(bytes.map(|bytes| StateFile { folder: node.clone(), name, bytes })),
                         Err(source) => survey.unreadable.push((format!("{node}/{name}"), source)),
                     }
                 } else if !name.starts_with(UNFINISHED) {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use redis::{Commands as _, Connection, ErrorKind, RedisError, RedisResult};
 
 use super::name::first_hour_of;
-use super::place::{MakeFile, Place, PlaceError, Survey};
+use super::place::{MakeFile, Place, PlaceError, StateFile, Survey};
 use crate::config;
 
 /// Longest wait for Redis.
@@ -81,9 +81,16 @@ impl Place for InRedis {
             }
         }
         survey.days.sort();
-        survey.states.extend(
-            states.into_iter().filter(|(name, _)| name.split_once(':').is_some_and(|(node, _)| is_meant(node))).map(|(_, bytes)| bytes),
-        );
+        for (text, bytes) in states {
+            match text.split_once(':') {
+                Some((node, name)) => {
+                    if is_meant(node) {
+                        survey.states.push(StateFile { folder: node.to_owned(), name: name.to_owned(), bytes });
+                    }
+                }
+                None => survey.foreign.push(text),
+            }
+        }
         Ok(survey)
     }
 

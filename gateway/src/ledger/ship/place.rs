@@ -26,13 +26,24 @@ pub enum PlaceError {
     NoRedis,
 }
 
+/// A state file.
+#[derive(Debug)]
+pub struct StateFile {
+    /// The folder of its node.
+    pub folder: String,
+    /// Its name.
+    pub name: String,
+    /// What it has.
+    pub bytes: Vec<u8>,
+}
+
 /// What is in a place, beside the files themselves.
 #[derive(Debug, Default)]
 pub struct Survey {
     /// The folders of nodes, and the days of which each has files.
     pub days: Vec<(String, String)>,
-    /// The contents of state files.
-    pub states: Vec<Vec<u8>>,
+    /// The state files.
+    pub states: Vec<StateFile>,
     /// Paths of what is neither.
     pub foreign: Vec<String>,
     /// Paths of what can't be read, and why: whoever else writes to the place must not keep everybody from reading it.

@@ -137,3 +137,27 @@ fn attempts_that_a_process_had_replaced_when_it_was_killed_are_removed_at_the_ne
     node.ship(NOON + 3 * HOUR);
     assert_eq!(parquets(), later);
 }
+
+#[test]
+fn a_state_in_the_folder_of_another_node_or_under_another_name_is_set_aside() {
+    let base = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        let mut node = Node::new(base.path(), name);
+        node.write(&[row(NOON, "x", 1, 0, known(1))]);
+        node.ship(NOON);
+    }
+    let place = base.path().join("place");
+    let states = |node: &str| {
+        let all = std::fs::read_dir(place.join(node)).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.is_file()).collect::<Vec<_>>()
+    };
+    let [state] = states("a").try_into().unwrap();
+    // It says that the other node has shipped everything, an hour from now.
+    let forged = std::fs::read_to_string(&state).unwrap().replace(&NOON.to_string(), &(NOON + HOUR).to_string());
+    std::fs::write(place.join("b").join(state.file_name().unwrap()), &forged).unwrap();
+    std::fs::write(place.join("a/00000000000000aa.json"), &forged).unwrap();
+    let sources = read(base.path(), NOON + 1000).sources;
+    assert_eq!(sources.set_aside.len(), 2, "{:?}", sources.set_aside);
+    assert!(sources.set_aside.iter().all(|file| file.why.contains("another ledger")), "{:?}", sources.set_aside);
+    assert_eq!(sources.nodes.iter().map(|node| node.age_s).collect::<Vec<_>>(), [Some(1), Some(1)]);
+}
