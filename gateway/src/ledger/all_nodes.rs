@@ -19,6 +19,10 @@ use super::ship::{NodeState, sums_in};
 const TRIES: usize = 5;
 /// A node is late if its last round is older than this many of its rounds, and a minute.
 const LATE_ROUNDS: i64 = 5;
+/// Longest time between two rounds, in seconds: the most that `ledger.ship.every` can be.
+const LONGEST_ROUND: u64 = 86_400;
+/// How much a node's clock may be ahead, in milliseconds.
+const AHEAD: i64 = 60_000;
 
 /// The sums of all nodes can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +68,10 @@ pub struct NodeSource {
     pub complete_until: Option<String>,
     /// The age of that, in seconds.
     pub age_s: Option<i64>,
-    /// It has shipped nothing for much longer than it should: the node is down, or can't ship.
+    /// It has shipped nothing for much longer than it should, or nobody knows when it did.
     pub is_late: bool,
+    /// Why it is late; null if it isn't.
+    pub why_late: Option<&'static str>,
     /// Hours that are counted.
     pub hours: usize,
     /// Hours in the time range that the node has used, and of which there is no valid file.
@@ -126,6 +132,17 @@ pub fn read(place: &mut dyn Place, since: i64, until: i64, now: i64) -> Result<A
 /// Why something in the place is set aside that can't be read.
 fn unreadable(error: &std::io::Error) -> String {
     format!("can't be read: {error}")
+}
+
+/// Why a node is late; `None` if it isn't.
+fn why_late(state: Option<&NodeState>, now: i64) -> Option<&'static str> {
+    let Some(state) = state else { return Some("it has no state file") };
+    if state.at_ms > now.saturating_add(AHEAD) {
+        return Some("its clock is ahead of this machine's, so nobody knows how old its data is");
+    }
+    let every = i64::try_from(state.every_s.min(LONGEST_ROUND)).unwrap_or(i64::MAX);
+    let age = now.saturating_sub(state.at_ms) / 1000;
+    (age > every.saturating_mul(LATE_ROUNDS).saturating_add(60)).then_some("it is down, or can't ship")
 }
 
 struct Reading {
@@ -236,6 +253,7 @@ impl Reading {
             let counted = self.counted.get(ledger).unwrap_or(&none);
             let state = states.get(ledger);
             let age = state.map(|state| now.saturating_sub(state.at_ms).max(0) / 1000);
+            let why_late = why_late(state, now);
             let missing = state.into_iter().flat_map(|state| state.hours(since, until)).filter(|hour| !counted.contains(hour));
             sources.push(NodeSource {
                 node: ledger.node.clone(),
@@ -245,9 +263,8 @@ impl Reading {
                     Some(chrono::DateTime::from_timestamp_millis(state.at_ms)?.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
                 }),
                 age_s: age,
-                is_late: state
-                    .zip(age)
-                    .is_none_or(|(state, age)| age > i64::try_from(state.every_s).unwrap_or(0).saturating_mul(LATE_ROUNDS) + 60),
+                is_late: why_late.is_some(),
+                why_late,
                 hours: counted.len(),
                 missing: missing.map(hour_text).collect(),
             });

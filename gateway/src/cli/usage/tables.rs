@@ -116,7 +116,10 @@ pub(super) fn print_sources(sources: &Sources) -> std::io::Result<()> {
     let mut table = vec![header.map(str::to_owned).to_vec()];
     for node in &sources.nodes {
         let until = match (&node.complete_until, node.age_s) {
-            (Some(until), Some(age)) => format!("{until} ({} ago{})", age_text(age), if node.is_late { ", LATE" } else { "" }),
+            (Some(until), Some(age)) => {
+                let late = node.why_late.map(|why| format!(", LATE: {why}")).unwrap_or_default();
+                format!("{until} ({} ago{late})", age_text(age))
+            }
             _ => "unknown: it has no state file".to_owned(),
         };
         let host = node.host.clone().unwrap_or_else(|| "-".to_owned());

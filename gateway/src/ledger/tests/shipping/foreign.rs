@@ -161,3 +161,21 @@ fn a_state_in_the_folder_of_another_node_or_under_another_name_is_set_aside() {
     assert!(sources.set_aside.iter().all(|file| file.why.contains("another ledger")), "{:?}", sources.set_aside);
     assert_eq!(sources.nodes.iter().map(|node| node.age_s).collect::<Vec<_>>(), [Some(1), Some(1)]);
 }
+
+#[test]
+fn a_node_with_a_clock_that_is_ahead_is_late_and_whatever_a_state_says_about_rounds_there_is_a_limit() {
+    let base = tempfile::tempdir().unwrap();
+    let mut node = Node::new(base.path(), "a");
+    node.write(&[row(NOON, "x", 1, 0, known(1))]);
+    node.ship(NOON);
+    let why = |now: i64| read(base.path(), now).sources.nodes[0].why_late.unwrap_or("no");
+    assert_eq!((why(NOON - 60_000), why(NOON + 360_000), why(NOON + 361_000)), ("no", "no", "it is down, or can't ship"));
+    assert!(why(NOON - 60_001).contains("clock is ahead"));
+    let inside = base.path().join("place/a");
+    let state = std::fs::read_dir(inside).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file()).unwrap();
+    let text = std::fs::read_to_string(&state).unwrap();
+    std::fs::write(&state, text.replace("\"every_s\":60", &format!("\"every_s\":{}", u64::MAX))).unwrap();
+    assert_eq!((why(NOON + DAY), why(NOON + 6 * DAY)), ("no", "it is down, or can't ship"));
+    std::fs::write(&state, text.replace(&NOON.to_string(), &i64::MIN.to_string())).unwrap();
+    assert_eq!(why(NOON), "it is down, or can't ship");
+}
