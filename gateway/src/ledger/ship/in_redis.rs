@@ -29,7 +29,7 @@ impl InRedis {
     pub fn new(config: &config::Redis) -> Result<Self, PlaceError> {
         crate::http_client::install_crypto();
         let client = redis::Client::open(config.url.expose()).map_err(|error| said(&error))?;
-        Ok(InRedis { client, connection: None, prefix: format!("{}usage:", config.prefix) })
+        Ok(InRedis { client, connection: None, prefix: prefix(&config.prefix) })
     }
 
     /// Runs commands on a connection, which is made if there is none, and dropped if they fail.
@@ -138,6 +138,12 @@ impl Place for InRedis {
     }
 }
 
+/// The beginning of all keys. The part in braces is the same in all of them, so that a cluster has them in one slot: it refuses
+/// transactions over several.
+fn prefix(configured: &str) -> String {
+    format!("{configured}{{usage}}:")
+}
+
 /// An error, without its message, which may have the password.
 fn said(error: &RedisError) -> PlaceError {
     let text = match error.kind() {
@@ -150,4 +156,26 @@ fn said(error: &RedisError) -> PlaceError {
         },
     };
     PlaceError::Redis(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a cluster makes the slot of: <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>.
+    fn hashed(key: &str) -> &str {
+        let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+        tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
+    }
+
+    #[test]
+    fn all_keys_are_in_one_slot_of_a_cluster() {
+        for configured in ["spillway:", "", "{team}:"] {
+            let client = redis::Client::open("redis://localhost").unwrap();
+            let place = InRedis { client, connection: None, prefix: prefix(configured) };
+            let keys = [place.days_key(), place.states_key(), place.day_key("a", "2026-11-10"), place.day_key("b", "2026-11-11")];
+            let slots: std::collections::BTreeSet<&str> = keys.iter().map(|key| hashed(key)).collect();
+            assert!(slots.len() == 1, "{keys:?}");
+        }
+    }
 }
