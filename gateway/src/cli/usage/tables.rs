@@ -87,10 +87,10 @@ fn print_rest(compared: &Reconciliation) -> std::io::Result<()> {
         writeln!(
             stdout(),
             "\nbilled twice? {} {}: '{}' and '{}' have the same quantity on {} days ({}); they cost {:.4} and {:.4}",
-            shown(&twice.backend),
-            shown(&all(&twice.deployment)),
-            shown(&twice.meters[0]),
-            shown(&twice.meters[1]),
+            printable(&twice.backend),
+            printable(&all(&twice.deployment)),
+            printable(&twice.meters[0]),
+            printable(&twice.meters[1]),
             twice.days,
             twice.quantity,
             twice.costs[0],
@@ -101,8 +101,8 @@ fn print_rest(compared: &Reconciliation) -> std::io::Result<()> {
         writeln!(
             stdout(),
             "\nnot compared: meter '{}' of {} ({} lines, cost {:.4})",
-            shown(&skipped.meter),
-            shown(&skipped.backend),
+            printable(&skipped.meter),
+            printable(&skipped.backend),
             skipped.lines,
             skipped.billed_cost
         )?;
@@ -131,29 +131,29 @@ pub(super) fn print_sources(sources: &Sources) -> std::io::Result<()> {
         let shown = node.missing.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
         let more = node.missing.len().saturating_sub(10);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        writeln!(stdout(), "missing: {} has used the hours {shown}{more}, and there is no valid file of them", shown(&node.node))?;
+        writeln!(stdout(), "missing: {} has used the hours {shown}{more}, and there is no valid file of them", printable(&node.node))?;
     }
     for file in &sources.set_aside {
-        writeln!(stdout(), "set aside: {} {}", shown(&file.path), shown(&file.why))?;
+        writeln!(stdout(), "set aside: {} {}", printable(&file.path), printable(&file.why))?;
     }
     for conflict in &sources.conflicts {
-        writeln!(stdout(), "conflict: node {}: {}", shown(&conflict.node), shown(&conflict.what))?;
+        writeln!(stdout(), "conflict: node {}: {}", printable(&conflict.node), printable(&conflict.what))?;
     }
     Ok(())
 }
 
 /// A text as a terminal can show it. Names, hosts and paths come from files that others can write: control characters would be
 /// commands to the terminal, and marks of direction would change the order of what is read.
-fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            shown.extend(c.escape_unicode());
+            printable.extend(c.escape_unicode());
         } else {
-            shown.push(c);
+            printable.push(c);
         }
     }
-    shown
+    printable
 }
 
 /// An age, in its largest unit.
@@ -168,7 +168,7 @@ fn age_text(seconds: i64) -> String {
 
 /// Prints a table: the first `names` columns to the left, numbers to the right.
 fn print_table(table: &[Vec<String>], names: usize) -> std::io::Result<()> {
-    let table: Vec<Vec<String>> = table.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
+    let table: Vec<Vec<String>> = table.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let columns = table.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns).map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     for row in &table {
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn no_control_character_of_a_name_reaches_the_terminal() {
-        assert_eq!(shown("a\u{1b}[2J\n\u{9b}b\u{202e}c"), r"a\u{1b}[2J\u{a}\u{9b}b\u{202e}c");
-        assert_eq!(shown("Zürich-1 東京"), "Zürich-1 東京");
+        assert_eq!(printable("a\u{1b}[2J\n\u{9b}b\u{202e}c"), r"a\u{1b}[2J\u{a}\u{9b}b\u{202e}c");
+        assert_eq!(printable("Zürich-1 東京"), "Zürich-1 東京");
     }
 }
