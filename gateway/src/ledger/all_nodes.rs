@@ -12,13 +12,17 @@ use super::error::LedgerError;
 use super::report_database::ReportDatabase;
 use super::rollup::HOUR;
 use super::ship::name::{Contents, FileName, LedgerId, first_hour_of, hour_text};
-use super::ship::place::{Place, PlaceError};
+use super::ship::place::{Place, PlaceError, StateFile};
 use super::ship::{NodeState, sums_in};
 
 /// How often a day is listed again because a file was replaced while it was read.
 const TRIES: usize = 5;
 /// A node is late if its last round is older than this many of its rounds, and a minute.
 const LATE_ROUNDS: i64 = 5;
+/// Longest time between two rounds, in seconds: the most that `ledger.ship.every` can be.
+const LONGEST_ROUND: u64 = 86_400;
+/// How much a node's clock may be ahead, in milliseconds.
+const AHEAD: i64 = 60_000;
 
 /// The sums of all nodes can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +68,10 @@ pub struct NodeSource {
     pub complete_until: Option<String>,
     /// The age of that, in seconds.
     pub age_s: Option<i64>,
-    /// It has shipped nothing for much longer than it should: the node is down, or can't ship.
+    /// It has shipped nothing for much longer than it should, or nobody knows when it did.
     pub is_late: bool,
+    /// Why it is late; null if it isn't.
+    pub why_late: Option<&'static str>,
     /// Hours that are counted.
     pub hours: usize,
     /// Hours in the time range that the node has used, and of which there is no valid file.
@@ -101,19 +107,42 @@ pub fn read(place: &mut dyn Place, since: i64, until: i64, now: i64) -> Result<A
     for path in survey.foreign {
         reading.set_aside(path, "is none of the files that nodes ship");
     }
+    for (path, error) in survey.unreadable {
+        reading.set_aside(path, unreadable(&error));
+    }
     for (folder, day) in survey.days {
         if first_hour_of(&day).is_some_and(|first| first < hours.1 && first + 24 > hours.0) {
             reading.day(place, &folder, &day, hours)?;
         }
     }
     let mut states = BTreeMap::new();
-    for bytes in survey.states {
+    for StateFile { folder, name, bytes } in survey.states {
         match NodeState::parse(&bytes).and_then(|state| Some((state.ledger()?, state))) {
-            Some((ledger, state)) => drop(states.insert(ledger, state)),
-            None => reading.set_aside("(a state file)".to_owned(), "is torn, or of a newer version of spillway"),
+            Some((ledger, state)) if (ledger.folder(), ledger.state_file()) == (folder.clone(), name.clone()) => {
+                states.insert(ledger, state);
+            }
+            // Nobody speaks for another node.
+            Some(_) => reading.set_aside(format!("{folder}/{name}"), "is the state of another ledger than its path says"),
+            None => reading.set_aside(format!("{folder}/{name}"), "is torn, or of a newer version of spillway"),
         }
     }
     Ok(reading.finish(&states, hours, now))
+}
+
+/// Why something in the place is set aside that can't be read.
+fn unreadable(error: &std::io::Error) -> String {
+    format!("can't be read: {error}")
+}
+
+/// Why a node is late; `None` if it isn't.
+fn why_late(state: Option<&NodeState>, now: i64) -> Option<&'static str> {
+    let Some(state) = state else { return Some("it has no state file") };
+    if state.at_ms > now.saturating_add(AHEAD) {
+        return Some("its clock is ahead of this machine's, so nobody knows how old its data is");
+    }
+    let every = i64::try_from(state.every_s.min(LONGEST_ROUND)).unwrap_or(i64::MAX);
+    let age = now.saturating_sub(state.at_ms) / 1000;
+    (age > every.saturating_mul(LATE_ROUNDS).saturating_add(60)).then_some("it is down, or can't ship")
 }
 
 struct Reading {
@@ -132,7 +161,14 @@ impl Reading {
         let mut foreign = BTreeSet::new();
         for last in (0..TRIES).rev() {
             let mut files: BTreeMap<(LedgerId, i64), Vec<FileName>> = BTreeMap::new();
-            for text in place.names(folder, day)? {
+            let names = match place.names(folder, day) {
+                Err(PlaceError::File { source, .. }) => {
+                    self.set_aside(format!("{folder}/{day}"), unreadable(&source));
+                    break;
+                }
+                names => names?,
+            };
+            for text in names {
                 match FileName::parse(&text) {
                     Some(name) if name.ledger.folder() == folder && name.day() == day => {
                         if name.contents == Contents::Sums && (hours.0..hours.1).contains(&name.hour) {
@@ -167,12 +203,20 @@ impl Reading {
                 break;
             }
             let (folder, day) = (name.ledger.folder(), name.day());
-            let Some(bytes) = place.read(&folder, &day, &name.to_string())? else {
-                if !is_last {
-                    return Ok(false);
+            let bytes = match place.read(&folder, &day, &name.to_string()) {
+                Err(PlaceError::File { source, .. }) => Err(unreadable(&source)),
+                read => match read? {
+                    None if !is_last => return Ok(false),
+                    None => Err("was replaced again and again while it was read".to_owned()),
+                    Some(bytes) => Ok(bytes),
+                },
+            };
+            let bytes = match bytes {
+                Ok(bytes) => bytes,
+                Err(why) => {
+                    bad.push((format!("{folder}/{day}/{name}"), why));
+                    continue;
                 }
-                bad.push((format!("{folder}/{day}/{name}"), "was replaced again and again while it was read".to_owned()));
-                continue;
             };
             match (sums_in(name, &bytes), &best) {
                 (Ok(rows), None) => best = Some((name, rows)),
@@ -209,6 +253,7 @@ impl Reading {
             let counted = self.counted.get(ledger).unwrap_or(&none);
             let state = states.get(ledger);
             let age = state.map(|state| now.saturating_sub(state.at_ms).max(0) / 1000);
+            let why_late = why_late(state, now);
             let missing = state.into_iter().flat_map(|state| state.hours(since, until)).filter(|hour| !counted.contains(hour));
             sources.push(NodeSource {
                 node: ledger.node.clone(),
@@ -218,9 +263,8 @@ impl Reading {
                     Some(chrono::DateTime::from_timestamp_millis(state.at_ms)?.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
                 }),
                 age_s: age,
-                is_late: state
-                    .zip(age)
-                    .is_none_or(|(state, age)| age > i64::try_from(state.every_s).unwrap_or(0).saturating_mul(LATE_ROUNDS) + 60),
+                is_late: why_late.is_some(),
+                why_late,
                 hours: counted.len(),
                 missing: missing.map(hour_text).collect(),
             });

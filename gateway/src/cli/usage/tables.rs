@@ -87,10 +87,10 @@ fn print_rest(compared: &Reconciliation) -> std::io::Result<()> {
         writeln!(
             stdout(),
             "\nbilled twice? {} {}: '{}' and '{}' have the same quantity on {} days ({}); they cost {:.4} and {:.4}",
-            twice.backend,
-            all(&twice.deployment),
-            twice.meters[0],
-            twice.meters[1],
+            printable(&twice.backend),
+            printable(&all(&twice.deployment)),
+            printable(&twice.meters[0]),
+            printable(&twice.meters[1]),
             twice.days,
             twice.quantity,
             twice.costs[0],
@@ -101,8 +101,8 @@ fn print_rest(compared: &Reconciliation) -> std::io::Result<()> {
         writeln!(
             stdout(),
             "\nnot compared: meter '{}' of {} ({} lines, cost {:.4})",
-            skipped.meter,
-            skipped.backend,
+            printable(&skipped.meter),
+            printable(&skipped.backend),
             skipped.lines,
             skipped.billed_cost
         )?;
@@ -116,7 +116,10 @@ pub(super) fn print_sources(sources: &Sources) -> std::io::Result<()> {
     let mut table = vec![header.map(str::to_owned).to_vec()];
     for node in &sources.nodes {
         let until = match (&node.complete_until, node.age_s) {
-            (Some(until), Some(age)) => format!("{until} ({} ago{})", age_text(age), if node.is_late { ", LATE" } else { "" }),
+            (Some(until), Some(age)) => {
+                let late = node.why_late.map(|why| format!(", LATE: {why}")).unwrap_or_default();
+                format!("{until} ({} ago{late})", age_text(age))
+            }
             _ => "unknown: it has no state file".to_owned(),
         };
         let host = node.host.clone().unwrap_or_else(|| "-".to_owned());
@@ -128,15 +131,29 @@ pub(super) fn print_sources(sources: &Sources) -> std::io::Result<()> {
         let shown = node.missing.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
         let more = node.missing.len().saturating_sub(10);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        writeln!(stdout(), "missing: {} has used the hours {shown}{more}, and there is no valid file of them", node.node)?;
+        writeln!(stdout(), "missing: {} has used the hours {shown}{more}, and there is no valid file of them", printable(&node.node))?;
     }
     for file in &sources.set_aside {
-        writeln!(stdout(), "set aside: {} {}", file.path, file.why)?;
+        writeln!(stdout(), "set aside: {} {}", printable(&file.path), printable(&file.why))?;
     }
     for conflict in &sources.conflicts {
-        writeln!(stdout(), "conflict: node {}: {}", conflict.node, conflict.what)?;
+        writeln!(stdout(), "conflict: node {}: {}", printable(&conflict.node), printable(&conflict.what))?;
     }
     Ok(())
+}
+
+/// A text as a terminal can show it. Names, hosts and paths come from files that others can write: control characters would be
+/// commands to the terminal, and marks of direction would change the order of what is read.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            printable.extend(c.escape_unicode());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
 }
 
 /// An age, in its largest unit.
@@ -151,9 +168,10 @@ fn age_text(seconds: i64) -> String {
 
 /// Prints a table: the first `names` columns to the left, numbers to the right.
 fn print_table(table: &[Vec<String>], names: usize) -> std::io::Result<()> {
+    let table: Vec<Vec<String>> = table.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let columns = table.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns).map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    for row in table {
+    for row in &table {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column < names {
             true => format!("{cell:<width$}"),
             false => format!("{cell:>width$}"),
@@ -161,4 +179,15 @@ fn print_table(table: &[Vec<String>], names: usize) -> std::io::Result<()> {
         writeln!(stdout(), "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_character_of_a_name_reaches_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2J\n\u{9b}b\u{202e}c"), r"a\u{1b}[2J\u{a}\u{9b}b\u{202e}c");
+        assert_eq!(printable("Zürich-1 東京"), "Zürich-1 東京");
+    }
 }

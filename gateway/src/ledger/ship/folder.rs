@@ -10,8 +10,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nix::fcntl::OFlag;
+
 use super::name::first_hour_of;
-use super::place::{MakeFile, Place, PlaceError, Survey};
+use super::place::{MakeFile, Place, PlaceError, StateFile, Survey};
 
 /// The beginning of names of files that are being written.
 const UNFINISHED: &str = ".unfinished-";
@@ -40,6 +42,26 @@ impl Folder {
         DirBuilder::new().recursive(true).mode(0o750).create(&path).map_err(|source| at(&path, source))?;
         Ok(path)
     }
+
+    /// Writes a file that gets its name when it is on the disk. Nobody can guess its name before, and what has that name already, such
+    /// as a link to another file, is not written to.
+    fn write_new(&self, folder: &str, day: Option<&str>, make: &mut MakeFile<'_>) -> Result<(), PlaceError> {
+        let into = self.made(Path::new(folder), day)?;
+        let unfinished = into.join(format!("{UNFINISHED}{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        let mut written = || -> io::Result<bool> {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished)?;
+            let Some(name) = make(&mut file)? else { return Ok(false) };
+            file.sync_all()?;
+            fs::rename(&unfinished, into.join(name))?;
+            synced(&into)?;
+            Ok(true)
+        };
+        let written = written();
+        if !matches!(written, Ok(true)) {
+            let _ = fs::remove_file(&unfinished);
+        }
+        written.map(drop).map_err(|source| at(&into, source))
+    }
 }
 
 impl Place for Folder {
@@ -55,12 +77,23 @@ impl Place for Folder {
                 survey.foreign.push(node);
                 continue;
             }
-            for (name, path) in entries(&path)? {
+            let inside = match listed(&path) {
+                Ok(inside) => inside,
+                Err(source) if folder.is_none() => {
+                    survey.unreadable.push((node, source));
+                    continue;
+                }
+                Err(source) => return Err(at(&path, source)),
+            };
+            for (name, path) in inside {
                 let is_state = name.strip_suffix(".json").is_some_and(|number| number.len() == 16);
                 if first_hour_of(&name).is_some() && path.is_dir() {
                     survey.days.push((node.clone(), name));
-                } else if is_state && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LONGEST_STATE) {
-                    survey.states.push(fs::read(&path).map_err(|source| at(&path, source))?);
+                } else if is_state {
+                    match read_file(&path, LONGEST_STATE) {
+                        Ok(bytes) => survey.states.extend(bytes.map(|bytes| StateFile { folder: node.clone(), name, bytes })),
+                        Err(source) => survey.unreadable.push((format!("{node}/{name}"), source)),
+                    }
                 } else if !name.starts_with(UNFINISHED) {
                     survey.foreign.push(format!("{node}/{name}"));
                 }
@@ -76,13 +109,7 @@ impl Place for Folder {
 
     fn read(&mut self, folder: &str, day: &str, name: &str) -> Result<Option<Vec<u8>>, PlaceError> {
         let path = self.path.join(folder).join(day).join(name);
-        let mut bytes = Vec::new();
-        // A longer one is none that was shipped: its checksum is wrong then.
-        match File::open(&path).and_then(|file| file.take(LONGEST_FILE).read_to_end(&mut bytes)) {
-            Ok(_) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(at(&path, source)),
-        }
+        read_file(&path, LONGEST_FILE).map_err(|source| at(&path, source))
     }
 
     fn write(&mut self, folder: &str, day: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
@@ -106,41 +133,18 @@ impl Place for Folder {
     }
 
     fn write_state(&mut self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
-        let into = self.made(Path::new(folder), None)?;
-        let (unfinished, path) = (into.join(format!("{UNFINISHED}{}-{name}", std::process::id())), into.join(name));
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)
-        };
-        write().map_err(|source| {
-            let _ = fs::remove_file(&unfinished);
-            at(&path, source)
-        })
+        self.write_new(folder, None, &mut |file| file.write_all(bytes).map(|()| Some(name.to_owned())))
     }
 
     fn write_made(&mut self, folder: &str, day: &str, make: &mut MakeFile<'_>) -> Result<(), PlaceError> {
-        let into = self.made(Path::new(folder), Some(day))?;
-        let unfinished = into.join(format!("{UNFINISHED}{}-{:016x}", std::process::id(), fastrand::u64(..)));
-        let mut written = || -> io::Result<bool> {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished)?;
-            let Some(name) = make(&mut file)? else { return Ok(false) };
-            file.sync_all()?;
-            fs::rename(&unfinished, into.join(name))?;
-            synced(&into)?;
-            Ok(true)
-        };
-        let written = written();
-        if !matches!(written, Ok(true)) {
-            let _ = fs::remove_file(&unfinished);
-        }
-        written.map(drop).map_err(|source| at(&into, source))
+        self.write_new(folder, Some(day), make)
     }
 
-    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError> {
-        for (name, path) in entries(&self.path.join(folder).join(day))? {
-            let modified = || fs::metadata(&path).and_then(|metadata| metadata.modified());
+    fn remove_unfinished(&mut self, folder: &str, day: Option<&str>, before: SystemTime) -> Result<(), PlaceError> {
+        let mut within = self.path.join(folder);
+        within.extend(day);
+        for (name, path) in entries(&within)? {
+            let modified = || fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
             if name.starts_with(UNFINISHED) && modified().is_ok_and(|modified| modified < before) {
                 let _ = fs::remove_file(&path);
             }
@@ -149,8 +153,32 @@ impl Place for Folder {
     }
 }
 
-/// What is in a folder; nothing if it is missing. Names that are not UTF-8 are shown as they can be.
+/// Reads a file of at most so many bytes; `None` if it is missing. Opening a named pipe or a device neither waits nor succeeds.
+fn read_file(path: &Path, longest: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > longest {
+        return Err(io::Error::other(format!("it has more than {longest} bytes")));
+    }
+    let mut bytes = Vec::new();
+    file.take(longest).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// [`listed`], with an error that names the folder.
 fn entries(path: &Path) -> Result<Vec<(String, PathBuf)>, PlaceError> {
+    listed(path).map_err(|source| at(path, source))
+}
+
+/// What is in a folder; nothing if it is missing. Names that are not UTF-8 are shown as they can be.
+fn listed(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let read = || -> io::Result<Vec<(String, PathBuf)>> {
         let all = fs::read_dir(path)?.map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())));
         all.collect()
@@ -161,7 +189,7 @@ fn entries(path: &Path) -> Result<Vec<(String, PathBuf)>, PlaceError> {
             Ok(all)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(at(path, source)),
+        Err(error) => Err(error),
     }
 }
 

@@ -20,6 +20,11 @@ use super::name::{Contents, FileName, LedgerId, hour_text};
 const FORMAT: u32 = 1;
 /// Longest file, uncompressed: an hour has as many rows as there are combinations of consumers, tags, models and members.
 const LONGEST: u64 = 256 << 20;
+/// The most that a column of numbers may have in all rows of a file, except for prices: more tokens than any node can have in an hour,
+/// and so few that the sums of 120 years still fit into 63 bits.
+const MOST: i64 = 1 << 43;
+/// The columns with prices, in millionths of a millionth of a dollar, which reports add up as floating-point numbers.
+const PRICES: [&str; 2] = ["cost", "hour_price"];
 /// The columns that are names; all others are numbers that are not negative.
 const NAMES: [&str; 9] = ["consumer", "tags", "api", "model", "pool", "backend", "deployment", "service_tier", "spilled_from"];
 
@@ -47,6 +52,14 @@ pub enum BadFile {
     /// A line is none of sums.
     #[error("line {0} is not a row of sums")]
     Line(usize),
+    /// Its numbers are none that a node can have.
+    #[error("line {line} has a number in the column {column} that can't be: with the lines before, it is more than {MOST}")]
+    TooMuch {
+        /// The line.
+        line: usize,
+        /// The column.
+        column: &'static str,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,8 +137,11 @@ pub(super) fn decode(name: &FileName, bytes: &[u8]) -> Result<Vec<SumsRow>, BadF
         return Err(BadFile::Foreign);
     }
     let mut rows = Vec::with_capacity(head.rows.min(text.len() / 32));
+    let mut totals = vec![0; expected.columns.len()];
     for (index, line) in lines.enumerate() {
-        rows.push(row(name.hour, line).ok_or(BadFile::Line(index + 2))?);
+        let row = row(name.hour, line).ok_or(BadFile::Line(index + 2))?;
+        add(&mut totals, &row).map_err(|column| BadFile::TooMuch { line: index + 2, column })?;
+        rows.push(row);
     }
     if rows.len() == head.rows { Ok(rows) } else { Err(BadFile::Line(rows.len() + 2)) }
 }
@@ -147,6 +163,19 @@ fn json(value: &Sql) -> Value {
         Sql::Real(number) => Value::from(*number),
         Sql::Null | Sql::Blob(_) => Value::Null,
     }
+}
+
+/// Adds a row's numbers to those of the rows before; fails with the column that becomes more than [`MOST`].
+fn add(totals: &mut [i64], row: &SumsRow) -> Result<(), &'static str> {
+    for ((total, value), column) in totals.iter_mut().zip(row).zip(columns()) {
+        if let Sql::Integer(number) = value
+            && column != "hour"
+            && !PRICES.contains(&column)
+        {
+            *total = total.checked_add(*number).filter(|total| *total <= MOST).ok_or(column)?;
+        }
+    }
+    Ok(())
 }
 
 /// A row of this hour; `None` if the line is none.
@@ -188,7 +217,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_and_the_same_sums_make_the_same_file(
-            consumers in prop::collection::vec(".{0,12}", 0..20), number in 0i64..i64::MAX,
+            consumers in prop::collection::vec(".{0,12}", 0..20), number in 0..=MOST / 20,
         ) {
             let rows: Vec<SumsRow> = consumers.iter().map(|consumer| sums(9, consumer, number)).collect();
             let (name, bytes) = encode(&ledger(), 9, 3, &rows).unwrap();
@@ -219,6 +248,29 @@ mod tests {
                 Ok(read) => read == rows,
                 Err(_) => true,
             }
+        }
+    }
+
+    #[test]
+    fn numbers_that_would_overflow_the_sums_of_a_report_are_refused_except_for_costs() {
+        let with = |column: &str, numbers: [i64; 2]| {
+            let at = columns().position(|name| name == column).unwrap();
+            let rows = numbers.map(|number| {
+                let mut row = sums(9, "x", 1);
+                row[at] = Sql::Integer(number);
+                row
+            });
+            let (name, bytes) = encode(&ledger(), 9, 3, &rows).unwrap();
+            decode(&name, &bytes).map(|rows| rows.len())
+        };
+        for column in columns().filter(|name| *name != "hour" && !NAMES.contains(name) && !PRICES.contains(name)) {
+            assert_eq!(with(column, [MOST - 1, 1]).unwrap(), 2, "{column}");
+            for numbers in [[MOST, 1], [i64::MAX, i64::MAX], [1, MOST + 1]] {
+                assert!(matches!(with(column, numbers), Err(BadFile::TooMuch { column: told, .. }) if told == column), "{column}");
+            }
+        }
+        for column in PRICES {
+            assert_eq!(with(column, [i64::MAX, i64::MAX]).unwrap(), 2, "{column}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use redis::{Commands as _, Connection, ErrorKind, RedisError, RedisResult};
 
 use super::name::first_hour_of;
-use super::place::{MakeFile, Place, PlaceError, Survey};
+use super::place::{MakeFile, Place, PlaceError, StateFile, Survey};
 use crate::config;
 
 /// Longest wait for Redis.
@@ -29,7 +29,7 @@ impl InRedis {
     pub fn new(config: &config::Redis) -> Result<Self, PlaceError> {
         crate::http_client::install_crypto();
         let client = redis::Client::open(config.url.expose()).map_err(|error| said(&error))?;
-        Ok(InRedis { client, connection: None, prefix: format!("{}usage:", config.prefix) })
+        Ok(InRedis { client, connection: None, prefix: prefix(&config.prefix) })
     }
 
     /// Runs commands on a connection, which is made if there is none, and dropped if they fail.
@@ -81,9 +81,16 @@ impl Place for InRedis {
             }
         }
         survey.days.sort();
-        survey.states.extend(
-            states.into_iter().filter(|(name, _)| name.split_once(':').is_some_and(|(node, _)| is_meant(node))).map(|(_, bytes)| bytes),
-        );
+        for (text, bytes) in states {
+            match text.split_once(':') {
+                Some((node, name)) => {
+                    if is_meant(node) {
+                        survey.states.push(StateFile { folder: node.to_owned(), name: name.to_owned(), bytes });
+                    }
+                }
+                None => survey.foreign.push(text),
+            }
+        }
         Ok(survey)
     }
 
@@ -125,10 +132,16 @@ impl Place for InRedis {
         Err(PlaceError::NoFolder)
     }
 
-    fn remove_unfinished(&mut self, _: &str, _: &str, _: SystemTime) -> Result<(), PlaceError> {
+    fn remove_unfinished(&mut self, _: &str, _: Option<&str>, _: SystemTime) -> Result<(), PlaceError> {
         // A command is executed as a whole.
         Ok(())
     }
+}
+
+/// The beginning of all keys. The part in braces is the same in all of them, so that a cluster has them in one slot: it refuses
+/// transactions over several.
+fn prefix(configured: &str) -> String {
+    format!("{configured}{{usage}}:")
 }
 
 /// An error, without its message, which may have the password.
@@ -143,4 +156,26 @@ fn said(error: &RedisError) -> PlaceError {
         },
     };
     PlaceError::Redis(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a cluster makes the slot of: <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>.
+    fn hashed(key: &str) -> &str {
+        let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+        tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
+    }
+
+    #[test]
+    fn all_keys_are_in_one_slot_of_a_cluster() {
+        for configured in ["spillway:", "", "{team}:"] {
+            let client = redis::Client::open("redis://localhost").unwrap();
+            let place = InRedis { client, connection: None, prefix: prefix(configured) };
+            let keys = [place.days_key(), place.states_key(), place.day_key("a", "2026-11-10"), place.day_key("b", "2026-11-11")];
+            let slots: std::collections::BTreeSet<&str> = keys.iter().map(|key| hashed(key)).collect();
+            assert!(slots.len() == 1, "{keys:?}");
+        }
+    }
 }

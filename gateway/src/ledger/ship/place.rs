@@ -26,15 +26,28 @@ pub enum PlaceError {
     NoRedis,
 }
 
+/// A state file.
+#[derive(Debug)]
+pub struct StateFile {
+    /// The folder of its node.
+    pub folder: String,
+    /// Its name.
+    pub name: String,
+    /// What it has.
+    pub bytes: Vec<u8>,
+}
+
 /// What is in a place, beside the files themselves.
 #[derive(Debug, Default)]
 pub struct Survey {
     /// The folders of nodes, and the days of which each has files.
     pub days: Vec<(String, String)>,
-    /// The contents of state files.
-    pub states: Vec<Vec<u8>>,
+    /// The state files.
+    pub states: Vec<StateFile>,
     /// Paths of what is neither.
     pub foreign: Vec<String>,
+    /// Paths of what can't be read, and why: whoever else writes to the place must not keep everybody from reading it.
+    pub unreadable: Vec<(String, io::Error)>,
 }
 
 /// Writes what a file has, and returns its name; `None` if there is nothing to write.
@@ -90,9 +103,9 @@ pub trait Place: Send {
     /// [`PlaceError`], also if the place has no room for long files.
     fn write_made(&mut self, folder: &str, day: &str, make: &mut MakeFile<'_>) -> Result<(), PlaceError>;
 
-    /// Removes what a process has left unfinished before this time.
+    /// Removes what a process has left unfinished before this time: among a node's files of a day, or among its state files.
     ///
     /// # Errors
     /// [`PlaceError`]
-    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError>;
+    fn remove_unfinished(&mut self, folder: &str, day: Option<&str>, before: SystemTime) -> Result<(), PlaceError>;
 }

@@ -9,7 +9,7 @@ use super::super::error::LedgerError;
 use super::super::export::{Format, export};
 use super::super::rollup::HOUR;
 use super::changed_hours::ChangedHours;
-use super::hour_file::{encode, first_bytes};
+use super::hour_file::{decode, encode, first_bytes};
 use super::name::{Contents, FileName, LedgerId, day_of, first_hour_of};
 use super::place::{Place, PlaceError};
 use super::state::NodeState;
@@ -121,7 +121,7 @@ impl Rounds {
         now.saturating_sub(retention).div_euclid(HOUR).max(0)
     }
 
-    /// The versions in the place. Those of sums from the hour `checked` on are left out, so that their files are compared with the
+    /// The versions in the place; removes attempts that a later version has replaced. The versions of sums from the hour `checked` on are left out, so that their files are compared with the
     /// ledger: that finds another node with a copy of this ledger that has changed an hour as often.
     fn look_up(&mut self, id: &LedgerId, oldest: i64, checked: i64) -> Result<Versions, PlaceError> {
         let mut versions = BTreeMap::new();
@@ -131,9 +131,15 @@ impl Rounds {
             }
             let mut files = self.files(&folder, &day, id)?;
             files.retain(|file| file.contents == Contents::Attempts || file.hour < checked);
-            for file in files {
+            for file in &files {
                 let version = versions.entry((file.hour, file.contents)).or_insert(file.version);
                 *version = (*version).max(file.version);
+            }
+            // Whoever reads attempts reads all files: what a process that was killed had replaced would count twice.
+            for file in files.iter().filter(|file| file.contents == Contents::Attempts) {
+                if versions.get(&(file.hour, file.contents)).is_some_and(|version| file.version < *version) {
+                    self.place.remove(&folder, &day, &file.to_string())?;
+                }
             }
         }
         Ok(versions)
@@ -164,13 +170,21 @@ impl Rounds {
             round.conflicts += 1;
             return Ok(());
         }
-        if !others.contains(&name) {
+        if !others.contains(&name) || !self.is_whole(&folder, &day, &name)? {
             self.place.write(&folder, &day, &name.to_string(), &bytes)?;
             round.files += 1;
         }
         self.replace(&folder, &day, &others, revision)?;
         shipped.insert((hour, Contents::Sums), revision);
         Ok(())
+    }
+
+    /// Whether a file has what its name says. One that can't be read counts as torn, too: it is written again.
+    fn is_whole(&mut self, folder: &str, day: &str, name: &FileName) -> Result<bool, PlaceError> {
+        match self.place.read(folder, day, &name.to_string()) {
+            Err(PlaceError::File { .. }) => Ok(false),
+            read => Ok(read?.is_some_and(|bytes| decode(name, &bytes).is_ok())),
+        }
     }
 
     fn ship_attempts(
@@ -221,11 +235,12 @@ impl Rounds {
             return Ok(());
         }
         let before = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now.unsigned_abs()).saturating_sub(LEFT_BEHIND);
+        self.place.remove_unfinished(&id.folder(), None, before)?;
         for (folder, day) in self.place.survey(Some(&id.folder()))?.days {
             if first_hour_of(&day).is_some_and(|first| first + 24 <= oldest) {
                 self.place.remove_day(&folder, &day)?;
             } else {
-                self.place.remove_unfinished(&folder, &day, before)?;
+                self.place.remove_unfinished(&folder, Some(&day), before)?;
             }
         }
         self.swept = Some(today);

@@ -21,6 +21,8 @@ use crate::config::{ShipRules, ShipTo};
 use crate::ledger::Cost;
 use crate::ledger::ship::open_place;
 
+mod foreign;
+
 const DAY: i64 = 24 * HOUR;
 const BY: &str = "consumer,hour,deployment";
 
@@ -161,7 +163,7 @@ impl Place for Unreliable {
         self.spend()?;
         self.place.write_made(folder, day, make)
     }
-    fn remove_unfinished(&mut self, folder: &str, day: &str, before: SystemTime) -> Result<(), PlaceError> {
+    fn remove_unfinished(&mut self, folder: &str, day: Option<&str>, before: SystemTime) -> Result<(), PlaceError> {
         self.place.remove_unfinished(folder, day, before)
     }
 }
@@ -297,6 +299,9 @@ fn torn_and_foreign_files_are_set_aside_and_an_earlier_version_counts() {
     node.write(&[row(NOON + 2, "x", 1, 1, known(5))]);
     node.ship(NOON);
     assert_eq!(input(&read(base.path(), NOON)), 111);
+    assert_eq!(node.ship(NOON).files, 0);
+    let mut again = rounds("a", &node.state, folder(&base.path().join("place")), false);
+    assert_eq!((again.round(NOON).unwrap().files, input(&read(base.path(), NOON))), (1, 116));
 }
 
 #[test]
