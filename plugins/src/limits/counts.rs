@@ -111,7 +111,7 @@ impl Counts {
             tokens.add(more.tokens);
         }
         for (counted, start) in self.windows.iter_mut().zip(starts) {
-            counted.windows.add(*start, counted.kind.of(more));
+            counted.windows.add_past(*start, counted.kind.of(more));
         }
     }
 

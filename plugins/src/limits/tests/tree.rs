@@ -138,6 +138,29 @@ fn who_takes_over_knows_each_period_and_each_guarantee_also_from_an_older_proces
     assert_eq!(all_used(&new, now(0)), [0, 20, 1, 25, 0]);
 }
 
+#[test]
+fn who_takes_over_keeps_the_new_periods_use_while_old_ones_are_settled() {
+    let hour = |hour: u64| now(hour * 3_600_000);
+    let (old, new) = (parent(1000, &[("a", 300)]), parent(1000, &[("a", 300)]));
+    let ask = |parent: &Arc<Scope>, need: u64, at: Timestamps| {
+        let mut path = Path::new();
+        path.push(Arc::clone(parent), parent.guarantee_of("a"));
+        admit(&path, tokens(need), at, |_, _| {})
+    };
+    for at in 0..3 {
+        ask(&old, 10, hour(at)).unwrap().settle(used(10), hour(at), |_, _| {});
+    }
+    let late = ask(&old, 100, hour(3)).unwrap();
+    let told = old.tally(hour(3));
+    new.add_difference(None, &told, 0, hour(3));
+    // The next hour begins: the new process has requests of its own, the old one settles one of before.
+    ask(&new, 500, hour(4)).unwrap().settle(used(500), hour(4), |_, _| {});
+    late.settle(used(140), hour(4), |_, _| {});
+    new.add_difference(Some(&told), &old.tally(hour(4)), 0, hour(4));
+    let of_hour = |at: u64| (all_used(&new, hour(at))[3], new.snapshot(hour(at))[1].guaranteed[0].2);
+    assert_eq!((of_hour(4), of_hour(3)), ((500, 300), (140, 140)));
+}
+
 /// A tree, the nodes' limits, and what they guarantee: all may be anything.
 #[derive(Debug, Clone)]
 struct Tree {
