@@ -183,9 +183,11 @@ impl Share {
         self
     }
 
-    /// Whether no node has anything left of the limit at this place.
-    pub(super) fn is_used_up(&self, place: usize) -> bool {
-        get(&self.common.left, place) == 0 && self.pots.iter().all(|pot| get(&pot.left, place) == 0)
+    /// Whether nothing of the limit at this place belonged to no node that is for one who comes through the guarantee at
+    /// `pot`, or through none.
+    pub(super) fn is_used_up(&self, pot: Option<usize>, place: usize) -> bool {
+        let left = |pot: Option<usize>| self.part(pot, place).left;
+        left(None) == 0 && (pot.is_none() || left(pot) == 0)
     }
 }
 
