@@ -314,6 +314,10 @@ fn a_tree_that_cannot_work_is_refused_at_its_line() {
         (org.to_owned() + &child("a", "guaranteed = \"0.5%\""), "is less than one of the 100 tokens_per_minute of group 'org'"),
         (org.to_owned() + &child("a", "guaranteed = 3"), "expected a percentage such as \"20%\", or a table with amounts"),
         (org.to_owned() + &child("a", "borrow = false"), "groups[1].borrow: has an effect only with 'guaranteed'"),
+        (
+            org.to_owned() + &child("a", "guaranteed = \"5%\"\nborrow = false\nlimits = { shadow = true }"),
+            "t.toml:20:1: groups[1].borrow: makes what is guaranteed its own limits, and with 'limits.shadow = true' those refuse nothing",
+        ),
         ("[[groups]]\nname = \"a\"\nguaranteed = \"5%\"\n".into(), "groups[0].guaranteed: is a part of the limits of its parent, and it has none"),
         ("[[groups]]\nname = \"a\"\n[[consumers]]\nname = \"c\"\ngroup = \"a\"\nguaranteed = \"5%\"\n".into(), "is a part of the limits of group 'a', which has none"),
         (

@@ -76,8 +76,15 @@ for _ = 1, limits do
     free = free - (share - of.used)
     redis.call('HSET', of.key, field, string.format('%.0f %.0f', share, now))
     redis.call('PEXPIRE', of.key, is_period and keep or RATE_GONE * 2)
-    answer[#answer + 1] = string.format('%.0f', share)
-    answer[#answer + 1] = string.format('%.0f', math.max(0, of.limit - of.others - share))
+    of.share = share
+  end
+  -- Also what is left of the parts is no more than what is left of the limit.
+  for part = 1, count do
+    local of = parts[part]
+    local left = math.max(0, math.min(of.limit - of.others - of.share, free))
+    free = free - left
+    answer[#answer + 1] = string.format('%.0f', of.share)
+    answer[#answer + 1] = string.format('%.0f', left)
   end
 end
 return answer

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use spillway_plugins::limits::{
-    Alert, Demand, LimitId, LimitKind, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps, Used, admit,
+    Alert, Demand, KeptFor, LimitId, LimitKind, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps, Used, admit,
 };
 use tracing::warn;
 
@@ -207,9 +207,11 @@ impl Limits {
             LimitKind::Concurrent => None,
             LimitKind::RequestQuota | LimitKind::Quota | LimitKind::Budget => span.map(|span| span.until_end(now.unix)),
         };
-        let unsure = !id.kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure() || !shared.is_used_up(scope, id));
+        let used_up = self.shared.as_ref().is_none_or(|shared| shared.is_used_up(scope, id, *via));
+        let unsure = !id.kind.is_rate() && (!used_up || self.shared.as_ref().is_some_and(|shared| shared.is_unsure()));
+        let kept = (used_up && scope.is_kept_for_others(id, &demand, now)).then_some(KeptFor::Guarantees);
         let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(*via, now) } else { Remaining::default() };
-        Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, kept: None, remaining, unsure, demand }
+        Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, kept, remaining, unsure, demand }
     }
 
     /// Adds usage to what is reserved.

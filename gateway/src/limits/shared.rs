@@ -278,9 +278,10 @@ impl SharedLimits {
         scope.set_share(Some(scope.propose(now).alone(before, nodes, lasting)));
     }
 
-    /// Whether other nodes have used up what this one lacks; if not, a retry soon helps.
-    pub fn is_used_up(&self, scope: &Scope, id: LimitId) -> bool {
-        self.table(scope).last.lock().as_ref().is_some_and(|agreed| !agreed.settling && scope.is_used_up(id, &agreed.answer))
+    /// Whether other nodes have used up what this one lacks for one who comes through the guarantee at `via`; if not, a retry
+    /// soon helps.
+    pub fn is_used_up(&self, scope: &Scope, id: LimitId, via: Option<usize>) -> bool {
+        self.table(scope).last.lock().as_ref().is_some_and(|agreed| !agreed.settling && scope.is_used_up(id, via, &agreed.answer))
     }
 
     /// Reports to Redis that this node is alive, and reads which others are.

@@ -177,8 +177,8 @@ impl<C: Cell<State>> Permit<C> {
 
     /// The quota or budget that is used up, so that the reservation no longer fits, if any.
     pub fn ended(&self, now: Timestamps) -> Option<Refused> {
-        self.scopes.iter().find_map(|(scope, _)| {
-            let (id, limit, wait) = scope.lock().ended(&scope.plan, now).filter(|_| !scope.rules.shadow)?;
+        self.scopes.iter().find_map(|(scope, hold)| {
+            let (id, limit, wait) = scope.lock().ended(&scope.plan, hold, now).filter(|_| !scope.rules.shadow)?;
             let (scope, rank) = (scope.name.clone(), scope.rank);
             let remaining = Box::default();
             Some(Refused::Limit { scope, rank, id, limit, wait, too_large: false, kept: None, remaining })

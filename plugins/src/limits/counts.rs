@@ -61,6 +61,16 @@ impl Counts {
         }
     }
 
+    /// Removes the usage at a place.
+    pub(super) fn clear(&mut self, place: usize) {
+        match place {
+            0 => self.requests.iter_mut().for_each(|rolling| *rolling = Rolling::default()),
+            1 => self.tokens.iter_mut().for_each(|rolling| *rolling = Rolling::default()),
+            2 => self.in_flight = 0,
+            _ => self.windows.iter_mut().skip(place - RATES).take(1).for_each(|counted| counted.windows.clear()),
+        }
+    }
+
     /// The usage at a place.
     pub(super) fn used(&self, place: usize, unix: i64) -> u64 {
         let rate = |rolling: &Option<Rolling>| rolling.as_ref().map_or(0, Rolling::total);
@@ -111,17 +121,19 @@ impl Counts {
             tokens.add(more.tokens);
         }
         for (counted, start) in self.windows.iter_mut().zip(starts) {
-            counted.windows.add(*start, counted.kind.of(more));
+            counted.windows.add_past(*start, counted.kind.of(more));
         }
     }
 
-    /// Moves a reservation that was taken back into the current second and the current periods.
-    pub(super) fn renew(&mut self, second: Option<&mut u64>, starts: &mut [i64], demand: &Demand, now: Timestamps) {
+    /// Moves a reservation that was taken back into the current second and the current periods, also those that are counted
+    /// only since it was booked.
+    pub(super) fn renew(&mut self, second: Option<&mut u64>, starts: &mut Starts, demand: &Demand, now: Timestamps) {
         if let (Some(tokens), Some(second)) = (&mut self.tokens, second) {
             *second = tokens.add(demand.tokens);
         }
-        for (counted, start) in self.windows.iter_mut().zip(starts) {
-            *start = counted.windows.add(now.unix, counted.kind.of(demand.most()));
+        starts.clear();
+        for counted in &mut self.windows {
+            starts.push(counted.windows.add(now.unix, counted.kind.of(demand.most())));
         }
     }
 

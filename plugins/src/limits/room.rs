@@ -55,18 +55,58 @@ impl State {
         now: Timestamps,
     ) -> u64 {
         let total = self.all.used(limited.place, now.unix);
-        let (mut own, mut within) = (0u64, 0u64);
-        for (at, pot) in plan.pots.iter().enumerate() {
-            let (used, kept) = (self.pots[*pot].counts.used(limited.place, now.unix), kept(at));
-            within = within.saturating_add(used.min(kept));
-            if via == Some(at) {
-                own = kept.saturating_sub(used);
+        let used = |at: usize| self.pots[plan.pots[at]].counts.used(limited.place, now.unix);
+        let own = via.map_or(0, |at| kept(at).saturating_sub(used(at)));
+        let outside = self.outside(plan, limited, kept, now);
+        let free = common.saturating_sub(outside);
+        total.saturating_add(own).saturating_add(free).min(limited.limit.saturating_add(self.exceeds(limited, outside, common, now)))
+    }
+
+    /// What is used beyond guarantees.
+    fn outside(&self, plan: &Plan, limited: &Limited, kept: impl Fn(usize) -> u64, now: Timestamps) -> u64 {
+        let within = |(at, pot): (usize, &usize)| self.pots[*pot].counts.used(limited.place, now.unix).min(kept(at));
+        let within = plan.pots.iter().enumerate().map(within).fold(0, u64::saturating_add);
+        self.all.used(limited.place, now.unix).saturating_sub(within)
+    }
+
+    /// By how much a limit may be exceeded, because requests used more of `common` than they had reserved.
+    fn exceeds(&self, limited: &Limited, outside: u64, common: u64, now: Timestamps) -> u64 {
+        let beyond = self.beyond.as_ref().map_or(0, |beyond| beyond.used(limited.place, now.unix));
+        beyond.min(outside.saturating_sub(common))
+    }
+
+    /// A limit of which a part becomes smaller must not be exceeded for a guarantee: that more is used than a part has now
+    /// needn't be because requests used more than they had reserved.
+    pub(super) fn forgive(&mut self, plan: &Plan) {
+        let Some(beyond) = &mut self.beyond else { return };
+        for limited in &plan.limits {
+            let keeps = |(old, kept): (&usize, &u64)| *kept <= plan.pots.iter().position(|pot| pot == old).map_or(0, |at| limited.kept[at]);
+            let before = self.plan.limits.iter().find(|before| before.id == limited.id);
+            let same = |before: &Limited| before.common <= limited.common && self.plan.pots.iter().zip(&before.kept).all(keeps);
+            if !before.is_some_and(same) {
+                beyond.clear(limited.place);
             }
         }
-        let outside = total.saturating_sub(within);
-        let beyond = self.beyond.as_ref().map_or(0, |beyond| beyond.used(limited.place, now.unix));
-        let exceeds = beyond.min(outside.saturating_sub(common));
-        let free = common.saturating_sub(outside);
-        total.saturating_add(own).saturating_add(free).min(limited.limit.saturating_add(exceeds))
+    }
+
+    /// Whether usage and reservations no longer fit, for one who came through the guarantee that is counted at `pot`.
+    pub(super) fn is_used_up(&self, plan: &Plan, limited: &Limited, pot: Option<usize>, now: Timestamps) -> bool {
+        let total = self.all.used(limited.place, now.unix).saturating_add(self.others(limited, now));
+        if plan.pots.is_empty() {
+            return total > limited.limit;
+        }
+        let start = self.all.span(limited.place, now.unix).map(|span| span.start);
+        let share = self.share.as_ref().filter(|share| share.is_for(limited.place, start));
+        // A part may be used up to what other nodes have of it.
+        let reach = |pot: Option<usize>, part: u64| part.saturating_sub(share.map_or(0, |share| share.others_of(pot, limited.place)));
+        let kept = |at: usize| reach(Some(plan.pots[at]), limited.kept[at]);
+        let common = reach(None, limited.common);
+        let outside = self.outside(plan, limited, kept, now);
+        if total > limited.limit.saturating_add(self.exceeds(limited, outside, common, now)) {
+            return true;
+        }
+        let own = plan.pots.iter().position(|one| Some(*one) == pot);
+        let is_within = own.is_some_and(|at| self.pots[plan.pots[at]].counts.used(limited.place, now.unix) <= kept(at));
+        outside > common && !is_within
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counts::need;
 use super::period::Span;
-use super::plan::Plan;
+use super::plan::{Limited, Plan};
 use super::rules::{LimitId, Rules};
 use super::share::{Proposal, Share};
 use super::state::{Begun, State};
-use super::{Cell, Counter, Remaining, Tally, Timestamps};
+use super::{Cell, Counter, Demand, Remaining, Tally, Timestamps};
 
 /// The kind of owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,7 +118,7 @@ impl<C: Cell<State>> Scope<C> {
     pub fn snapshot(&self, now: Timestamps) -> Vec<LimitUse> {
         let mut state = self.lock();
         state.advance(now);
-        let of_limit = |limited: &super::plan::Limited| {
+        let of_limit = |limited: &Limited| {
             let guaranteed = self.rules.guaranteed.iter().zip(&self.plan.pots).zip(&limited.kept).filter(|(_, kept)| **kept > 0);
             let used = |pot: usize| state.pots[pot].counts.used(limited.place, now.unix);
             LimitUse {
@@ -149,9 +150,20 @@ impl<C: Cell<State>> Scope<C> {
         limited.map_or((0, None), |limited| (limited.limit, self.lock().all.span(limited.place, now.unix)))
     }
 
-    /// Whether by this share no node has anything left of one of its limits.
-    pub fn is_used_up(&self, id: LimitId, share: &Share) -> bool {
-        self.plan.limits.iter().filter(|limited| limited.id == id).all(|limited| share.is_used_up(limited.place))
+    /// Whether by this share nothing is left of one of its limits for one who comes through the guarantee at `via`.
+    pub fn is_used_up(&self, id: LimitId, via: Option<usize>, share: &Share) -> bool {
+        let pot = via.and_then(|at| self.plan.pots.get(at).copied());
+        self.plan.limits.iter().filter(|limited| limited.id == id).all(|limited| share.is_used_up(pot, limited.place))
+    }
+
+    /// Whether one of its limits would allow a request, if nothing of it were guaranteed to others.
+    pub fn is_kept_for_others(&self, id: LimitId, demand: &Demand, now: Timestamps) -> bool {
+        let state = self.lock();
+        let fits = |limited: &Limited| {
+            let used = state.all.used(limited.place, now.unix).saturating_add(state.others(limited, now));
+            used.saturating_add(need(id.kind, demand)) <= limited.limit
+        };
+        !self.plan.pots.is_empty() && self.plan.limits.iter().any(|limited| limited.id == id && fits(limited))
     }
 
     /// Sets this node's share; `None` is the whole limit.

@@ -24,6 +24,8 @@ pub(super) struct PartShare {
     pub(super) most: Amounts,
     /// What belonged to no node.
     pub(super) left: Amounts,
+    /// What belonged to other nodes at the last agreement.
+    others: Amounts,
 }
 
 /// The most that this node may use of each limit.
@@ -111,7 +113,7 @@ impl Share {
             let mut free = asked.limit;
             for part in &asked.parts {
                 let Granted { most, left } = granted.next().unwrap_or_default();
-                share.set(part.pot, asked.place, Granted { most, left });
+                share.set(part, asked.place, Granted { most, left });
                 free = free.saturating_sub(most).saturating_sub(left);
             }
             set(&mut share.others, asked.place, free);
@@ -119,8 +121,8 @@ impl Share {
         share
     }
 
-    pub(super) fn set(&mut self, pot: Option<usize>, place: usize, granted: Granted) {
-        let part = match pot {
+    fn set(&mut self, of: &Part, place: usize, granted: Granted) {
+        let part = match of.pot {
             Some(pot) => {
                 if self.pots.len() <= pot {
                     self.pots.resize(pot + 1, PartShare::default());
@@ -131,15 +133,21 @@ impl Share {
         };
         set(&mut part.most, place, granted.most);
         set(&mut part.left, place, granted.left);
+        set(&mut part.others, place, of.limit.saturating_sub(granted.most).saturating_sub(granted.left));
+    }
+
+    fn at(&self, pot: Option<usize>) -> Option<&PartShare> {
+        pot.map_or(Some(&self.common), |pot| self.pots.get(pot))
+    }
+
+    /// Other nodes' share of a part of a limit.
+    pub(super) fn others_of(&self, pot: Option<usize>, place: usize) -> u64 {
+        self.at(pot).map_or(0, |part| get(&part.others, place))
     }
 
     /// The share of a part of a limit, and what belonged to no node then.
     pub(super) fn part(&self, pot: Option<usize>, place: usize) -> Granted {
-        let part = match pot {
-            Some(pot) => self.pots.get(pot),
-            None => Some(&self.common),
-        };
-        part.map_or(Granted::default(), |part| Granted { most: get(&part.most, place), left: get(&part.left, place) })
+        self.at(pot).map_or(Granted::default(), |part| Granted { most: get(&part.most, place), left: get(&part.left, place) })
     }
 
     /// The share of the part of a proposal, and what belonged to no node then.
@@ -166,16 +174,20 @@ impl Share {
     #[must_use]
     pub(super) fn with_others_of(mut self, before: &Share) -> Self {
         self.others.clone_from(&before.others);
-        self.common.left.clone_from(&before.common.left);
-        for (pot, before) in self.pots.iter_mut().zip(&before.pots) {
-            pot.left.clone_from(&before.left);
+        let none = PartShare::default();
+        let pots = self.pots.iter_mut().enumerate().map(|(at, pot)| (pot, before.pots.get(at).unwrap_or(&none)));
+        for (part, before) in pots.chain([(&mut self.common, &before.common)]) {
+            part.left.clone_from(&before.left);
+            part.others.clone_from(&before.others);
         }
         self
     }
 
-    /// Whether no node has anything left of the limit at this place.
-    pub(super) fn is_used_up(&self, place: usize) -> bool {
-        get(&self.common.left, place) == 0 && self.pots.iter().all(|pot| get(&pot.left, place) == 0)
+    /// Whether nothing of the limit at this place belonged to no node that is for one who comes through the guarantee at
+    /// `pot`, or through none.
+    pub(super) fn is_used_up(&self, pot: Option<usize>, place: usize) -> bool {
+        let left = |pot: Option<usize>| self.part(pot, place).left;
+        left(None) == 0 && (pot.is_none() || left(pot) == 0)
     }
 }
 

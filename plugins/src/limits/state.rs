@@ -41,6 +41,8 @@ pub(super) struct Hold {
     pot: Option<usize>,
     /// Whether it counts as a concurrent request.
     slot: bool,
+    /// Whether it was made again for another answer.
+    renewed: bool,
     /// What was counted then; a reload may change that.
     counting: Counting,
 }
@@ -102,6 +104,8 @@ pub struct State {
     pub(super) pots: Vec<Pot>,
     /// What requests used beyond their reservations, if there are guarantees.
     pub(super) beyond: Option<Box<Counts>>,
+    /// The limits, and what is guaranteed of them.
+    pub(super) plan: Plan,
     /// By period.
     watched: SmallVec<[Watched; 2]>,
     pub(super) share: Option<Share>,
@@ -132,6 +136,7 @@ impl State {
             hunger: Default::default(),
             pots: Vec::new(),
             beyond: None,
+            plan: Plan::default(),
             watched: SmallVec::new(),
             share: shared.then(Share::default),
             missed: Amounts::new(),
@@ -172,7 +177,10 @@ impl State {
             let new = self.pots.iter().enumerate().filter(|(pot, _)| at >= counted || *pot >= known);
             begun.extend(new.map(|(pot, of)| Begun { child: Some(of.child.clone()), id, pot: Some(pot), place: RATES + at }));
         }
-        (self.plan(rules, pots), begun)
+        let plan = self.plan(rules, pots);
+        self.forgive(&plan);
+        self.plan.clone_from(&plan);
+        (plan, begun)
     }
 
     fn plan(&self, rules: &Rules, pots: Box<[usize]>) -> Plan {
@@ -333,7 +341,7 @@ impl State {
             pot.active = true;
             pot.counts.book(demand, now);
         }
-        let hold = Hold { second, starts, pot, slot: true, counting: self.counting };
+        let hold = Hold { second, starts, pot, slot: true, renewed: false, counting: self.counting };
         self.reserve(&hold, demand);
         hold
     }
@@ -349,7 +357,7 @@ impl State {
         if hold.slot {
             self.leave(hold, demand);
         }
-        self.change(hold, demand, demand.most(), used);
+        self.change(hold, demand, demand.most(), used, used.beyond(demand.most()));
         for ((watched, counted), _) in self.watched.iter_mut().zip(&self.all.windows).zip(&hold.starts) {
             watched.reserved = watched.reserved.saturating_sub(counted.kind.of(demand.most()));
         }
@@ -357,11 +365,13 @@ impl State {
 
     /// Adds usage to the reservation. It counts from the last `advance` on.
     pub(super) fn add(&mut self, hold: &Hold, demand: &Demand, used: Used) {
-        self.change(hold, demand, Used::default(), used);
+        // Each of several answers has had a reservation; attempts have one together.
+        let beyond = if hold.renewed { used.beyond(demand.most()) } else { used };
+        self.change(hold, demand, Used::default(), used, beyond);
     }
 
-    /// Replaces a part of what is counted under `hold` by another.
-    fn change(&mut self, hold: &Hold, demand: &Demand, old: Used, new: Used) {
+    /// Replaces a part of what is counted under `hold` by another, of which so much is `beyond` the reservation.
+    fn change(&mut self, hold: &Hold, demand: &Demand, old: Used, new: Used, beyond: Used) {
         let (then, counting) = (hold.counting, self.counting);
         let (less, more) = (old.beyond(new), new.beyond(old));
         let second = (then.tokens == counting.tokens).then_some(hold.second);
@@ -374,8 +384,8 @@ impl State {
         if let Some(pot) = hold.pot.and_then(|pot| self.pots.get_mut(pot)) {
             pot.counts.change(second, &hold.starts, less, more);
         }
-        if let Some(beyond) = self.beyond.as_mut().filter(|_| more != Used::default()) {
-            beyond.add(second, &hold.starts, more);
+        if let Some(counts) = self.beyond.as_mut().filter(|_| beyond != Used::default()) {
+            counts.add(second, &hold.starts, beyond);
         }
     }
 
@@ -384,11 +394,12 @@ impl State {
         let slot = std::mem::take(&mut hold.slot);
         self.settle(hold, demand, Used::default());
         hold.slot = slot;
+        hold.renewed = true;
         let (then, counting) = (hold.counting, self.counting);
         let counts_tokens = then.tokens == counting.tokens;
         if let Some(pot) = hold.pot.and_then(|pot| self.pots.get_mut(pot)) {
-            let mut second = hold.second;
-            pot.counts.renew(counts_tokens.then_some(&mut second), &mut hold.starts, demand, now);
+            let (mut second, mut starts) = (hold.second, hold.starts.clone());
+            pot.counts.renew(counts_tokens.then_some(&mut second), &mut starts, demand, now);
         }
         self.all.renew(counts_tokens.then_some(&mut hold.second), &mut hold.starts, demand, now);
         if let Some(classes) = self.by_class.as_mut().filter(|_| then.classes == counting.classes) {
@@ -397,13 +408,12 @@ impl State {
         self.reserve(hold, demand);
     }
 
-    /// A quota or budget that is used up: usage and reservations exceed it. Returns its limit, and the time until it
-    /// starts again.
-    pub(super) fn ended(&self, plan: &Plan, now: Timestamps) -> Option<(LimitId, u64, Option<Duration>)> {
+    /// A quota or budget that is used up: usage and reservations exceed it, or what of it is for this request. Returns its
+    /// limit, and the time until it starts again.
+    pub(super) fn ended(&self, plan: &Plan, hold: &Hold, now: Timestamps) -> Option<(LimitId, u64, Option<Duration>)> {
         let used_up = |limited: &&Limited| {
-            let others = self.others(limited, now);
             let lasting = matches!(limited.id.kind, LimitKind::Quota | LimitKind::Budget);
-            lasting && self.all.used(limited.place, now.unix).saturating_add(others) > limited.limit
+            lasting && self.is_used_up(plan, limited, hold.pot, now)
         };
         let ended = plan.limits.iter().find(used_up)?;
         Some((ended.id, ended.limit, self.wait(ended, 0, now)))

@@ -12,7 +12,6 @@ use super::meters::Meters;
 use super::period::Period;
 use super::rolling::Rolling;
 use super::state::State;
-use super::windows::Windows;
 use super::zone::Zone;
 
 /// The usage of a scope. Seconds are of the sender's monotonic clock.
@@ -156,12 +155,12 @@ impl Counts {
             // Only the ledger knows usage in other periods.
             let Some(after) = Periods::find(after, counted) else { continue };
             if first {
-                counted.windows = Windows::new(counted.windows.calendar());
+                counted.windows.clear();
             }
             let before = Periods::find(before, counted).map_or(&nothing, |before| &before.used);
             for (start, less, more) in changes(before, &after.used) {
                 counted.windows.take_back(start, less);
-                counted.windows.add(start, more);
+                counted.windows.add_past(start, more);
             }
         }
     }

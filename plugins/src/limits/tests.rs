@@ -204,6 +204,23 @@ fn other_rules_take_over_what_is_used() {
     assert_eq!(all_used(&classed, now(1000))[LimitKind::Concurrent as usize], 0);
 }
 
+#[test]
+fn an_open_socket_counts_in_periods_that_a_reload_adds_from_its_next_answer_on() {
+    let before = [scope(Rank::Consumer, Rules { windows: vec![quota(Period::Hour, 1000)], ..Rules::default() })];
+    let mut socket = ask(&before, tokens(10), now(0)).unwrap();
+    let windows = vec![quota(Period::Day, 1000), quota(Period::Hour, 1000)];
+    let guaranteed = vec![Guarantee { child: "a".into(), amounts: vec![1, 1] }];
+    let (after, _) = before[0].with_rules(Rules { windows, guaranteed, ..Rules::default() });
+    let of_day = || after.snapshot(now(0))[0].used;
+    for answer in 1..3 {
+        socket.renew(now(0));
+        socket.book(used(25), now(0), |_, _| {});
+        assert_eq!(of_day(), answer * 25 + 10);
+    }
+    socket.settle(used(5), now(0), |_, _| {});
+    assert_eq!((of_day(), after.snapshot(now(0))[1].used), (55, 55), "what was reserved is given back in both");
+}
+
 proptest! {
     /// One process ends, another takes over: whatever is still settled in the old one, the new one counts the same.
     #[test]

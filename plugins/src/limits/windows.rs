@@ -71,6 +71,32 @@ impl Windows {
         span.start
     }
 
+    /// Adds usage in the period that began at `start`, which may be long over. For it no period is given up that is nearer to
+    /// the current one, as of the last [`Windows::advance`].
+    pub fn add_past(&mut self, start: i64, amount: u64) {
+        if amount == 0 {
+            return;
+        }
+        let span = self.span(start);
+        if self.used.len() == REMEMBERED && !self.used.iter().any(|(known, _)| *known == span) {
+            let distance = |span: Span| span.start.abs_diff(self.latest.start);
+            let farthest = (0..REMEMBERED).max_by_key(|at| distance(self.used[*at].0)).unwrap_or(0);
+            if distance(self.used[farthest].0) < distance(span) {
+                return;
+            }
+            self.used.remove(farthest);
+        }
+        match self.used.iter_mut().find(|(known, _)| *known == span) {
+            Some((_, used)) => *used = used.saturating_add(amount),
+            None => self.used.push((span, amount)),
+        }
+    }
+
+    /// Removes all usage.
+    pub fn clear(&mut self) {
+        self.used.clear();
+    }
+
     /// Adds usage in the period that began at `start`, if it is stored.
     pub fn add_at(&mut self, start: i64, amount: u64) {
         if let Some((_, used)) = self.used.iter_mut().find(|(span, _)| span.start == start) {
@@ -113,5 +139,23 @@ mod tests {
         }
         assert!(windows.used.len() <= REMEMBERED);
         assert_eq!(windows.used(49 * HOUR), 1);
+    }
+
+    #[test]
+    fn usage_of_an_old_period_takes_no_newer_ones_place() {
+        let mut windows = Windows::new(Calendar::utc(Period::Hour));
+        for hour in 10..14 {
+            windows.add(hour * HOUR, 1);
+        }
+        windows.add_past(9 * HOUR, 5);
+        windows.add_past(10 * HOUR, 5);
+        let all = |windows: &Windows| windows.all().map(|(start, used)| (start / HOUR, used)).collect::<Vec<_>>();
+        assert_eq!(all(&windows), [(10, 6), (11, 1), (12, 1), (13, 1)]);
+        // Of the next hour nothing is stored yet.
+        windows.advance(14 * HOUR);
+        windows.add_past(9 * HOUR, 5);
+        windows.add_past(14 * HOUR, 2);
+        windows.add_past(10 * HOUR, 7);
+        assert_eq!(all(&windows), [(11, 1), (12, 1), (13, 1), (14, 2)]);
     }
 }

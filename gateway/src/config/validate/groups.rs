@@ -124,6 +124,11 @@ pub(super) fn guarantee(
         if child.borrow == Some(false) {
             let limits: Vec<LimitId> = groups[parent].rules.limits().map(|(id, _)| id).collect();
             let own = if at < count { &mut groups[at].rules } else { &mut consumers[at - count].limits.rules };
+            if own.shadow {
+                let text =
+                    "makes what is guaranteed its own limits, and with 'limits.shadow = true' those refuse nothing; leave out one of both";
+                check.problem(&format!("{}.borrow", child.key), text);
+            }
             limits.iter().zip(&guarantee.amounts).filter(|(_, amount)| **amount > 0).for_each(|(id, amount)| narrow(own, *id, *amount));
         }
         promised.push((parent, guarantee));

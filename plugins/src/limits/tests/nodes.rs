@@ -48,15 +48,21 @@ impl Memory {
                 .collect();
             let used: u64 = asked.parts.iter().map(|part| part.used).sum();
             let mut free = asked.limit.saturating_sub(others.iter().sum::<u64>()).saturating_sub(used);
-            for (part, others) in asked.parts.iter().zip(others) {
+            let mut shares = Vec::new();
+            for (part, others) in asked.parts.iter().zip(&others) {
                 let most = match settling {
                     true => part.had.min(part.wanted),
-                    false => part.limit.saturating_sub(others).min(part.wanted).min(part.used + free),
+                    false => part.limit.saturating_sub(*others).min(part.wanted).min(part.used + free),
                 };
                 let share = most.max(part.used);
                 free = free.saturating_sub(share - part.used);
                 self.parts.entry(key(scope, asked, part)).or_default().insert(node, (share, now));
-                granted.push(Granted { most: share, left: part.limit.saturating_sub(others).saturating_sub(share) });
+                shares.push(share);
+            }
+            for ((part, others), most) in asked.parts.iter().zip(others).zip(shares) {
+                let left = part.limit.saturating_sub(others).saturating_sub(most).min(free);
+                free -= left;
+                granted.push(Granted { most, left });
             }
         }
         (settling, granted)
@@ -321,4 +327,22 @@ fn a_guarantee_holds_among_nodes() {
         own += 10;
     }
     assert_eq!(own, LIMIT * PART / 100, "all of it, wherever it is asked for");
+}
+
+#[test]
+fn nothing_is_left_for_siblings_when_only_what_is_guaranteed_to_others_is() {
+    let mut world = World::new();
+    for round in 0..200 {
+        // One period only: the limit per minute is free again meanwhile.
+        if let Ok(permit) = world.ask(round % NODES, 2, 20) {
+            permit.settle(used(20), now(world.now), |_, _| {});
+        }
+        world.pass(1000);
+    }
+    let Shared { scope, last } = &world.nodes[0].scopes[0];
+    let (id, answer) = (LimitId { kind: LimitKind::Quota, calendar: Some(Calendar::utc(Period::Hour)) }, &last.as_ref().unwrap().answer);
+    assert!(scope.is_used_up(id, None, answer), "a sibling needn't try again");
+    assert!(!scope.is_used_up(id, scope.guarantee_of("a"), answer));
+    let kept = |need: u64| scope.is_kept_for_others(id, &tokens(need), now(world.now));
+    assert!(kept(2 * LIMIT * PART / 100) && !kept(2 * LIMIT * PART / 100 + 20 * NODES as u64 + 1), "as much as is guaranteed");
 }

@@ -60,6 +60,49 @@ fn a_guarantee_holds_though_siblings_use_more_than_they_reserved() {
     assert!(ask_as(&parent, "a", 1).is_err());
 }
 
+/// One answer of several on a socket: usage is added, and the reservation is for the next one.
+fn turn(permit: &mut Permit<Mutex>, tokens: u64) -> bool {
+    permit.renew(now(0));
+    permit.book(used(tokens), now(0), |_, _| {});
+    permit.ended(now(0)).is_some()
+}
+
+#[test]
+fn an_open_socket_ends_when_what_is_guaranteed_to_nobody_is_used_up() {
+    let parent = parent(1000, &[("a", 900)]);
+    let mut socket = ask_as(&parent, "b", 20).unwrap();
+    let turns = (1..).find(|_| turn(&mut socket, 20)).unwrap();
+    assert_eq!(turns, 5, "after the last one its reservation no longer fits");
+    drop(socket);
+    ask_as(&parent, "a", 900).unwrap().settle(used(900), now(0), |_, _| {});
+    assert_eq!(all_used(&parent, now(0))[3], 1000, "neither the limit is exceeded nor the guarantee broken");
+    assert!(ask_as(&parent, "a", 1).is_err());
+}
+
+#[test]
+fn an_open_socket_within_its_guarantee_goes_on_though_siblings_have_used_up_the_rest() {
+    let parent = parent(1000, &[("a", 100)]);
+    let mut socket = ask_as(&parent, "a", 20).unwrap();
+    ask_as(&parent, "b", 900).unwrap().settle(used(950), now(0), |_, _| {});
+    let turns = (1..).find(|_| turn(&mut socket, 20)).unwrap();
+    assert_eq!(turns, 5, "the limit is exceeded by what the sibling used beyond its reservation");
+}
+
+#[test]
+fn only_what_an_answer_used_beyond_its_reservation_may_exceed_the_limit() {
+    let parent = parent(1000, &[("a", 900)]);
+    let mut socket = ask_as(&parent, "b", 60).unwrap();
+    assert!(turn(&mut socket, 55), "the reservation for another answer no longer fits");
+    assert!(ask_as(&parent, "a", 890).is_err(), "until the socket is closed");
+    drop(socket);
+    let mut socket = ask_as(&parent, "b", 20).unwrap();
+    assert!(turn(&mut socket, 50));
+    drop(socket);
+    assert!(ask_as(&parent, "a", 901).is_err());
+    ask_as(&parent, "a", 900).unwrap().settle(used(900), now(0), |_, _| {});
+    assert_eq!(all_used(&parent, now(0))[3], 1005, "5 of the 30 more than reserved");
+}
+
 #[test]
 fn a_guarantee_that_comes_too_late_does_not_exceed_the_limit() {
     let before = parent(100, &[]);
@@ -71,6 +114,28 @@ fn a_guarantee_that_comes_too_late_does_not_exceed_the_limit() {
     assert!(ask_as(&after, "a", 1).is_err());
     let (less, _) = after.with_rules(rules(50, &[("a", 30)]));
     assert!(ask_as(&less, "a", 1).is_err(), "nor does one of a limit that was lowered");
+}
+
+#[test]
+fn a_reload_that_guarantees_more_does_not_exceed_the_limit_by_what_was_used_beyond_reservations_before() {
+    for (more, fits) in [(vec![("a", 500)], 100), (vec![("a", 100), ("c", 500)], 100), (vec![("c", 500)], 100)] {
+        let before = parent(1000, &[("a", 100)]);
+        ask_as(&before, "b", 500).unwrap().settle(used(900), now(0), |_, _| {});
+        let (after, _) = before.with_rules(rules(1000, &more));
+        let child = more.last().unwrap().0;
+        assert!(ask_as(&after, child, fits + 1).is_err(), "{more:?}");
+        assert!(ask_as(&after, child, fits).is_ok(), "{more:?}");
+    }
+}
+
+#[test]
+fn a_reload_that_takes_nothing_from_anybody_keeps_a_guarantee_that_holds() {
+    let before = parent(100, &[("a", 30)]);
+    ask_as(&before, "b", 70).unwrap().settle(used(90), now(0), |_, _| {});
+    let (after, _) = before.with_rules(Rules { classes: true, ..rules(110, &[("a", 40)]) });
+    assert!(ask_as(&after, "a", 41).is_err());
+    let _own = ask_as(&after, "a", 40).unwrap();
+    assert_eq!(all_used(&after, now(0))[1], 130, "the common part is the same");
 }
 
 #[test]
@@ -136,6 +201,29 @@ fn who_takes_over_knows_each_period_and_each_guarantee_also_from_an_older_proces
     let new = parent(100, &[]);
     new.add_difference(None, &serde_json::from_str(older).unwrap(), 0, now(0));
     assert_eq!(all_used(&new, now(0)), [0, 20, 1, 25, 0]);
+}
+
+#[test]
+fn who_takes_over_keeps_the_new_periods_use_while_old_ones_are_settled() {
+    let hour = |hour: u64| now(hour * 3_600_000);
+    let (old, new) = (parent(1000, &[("a", 300)]), parent(1000, &[("a", 300)]));
+    let ask = |parent: &Arc<Scope>, need: u64, at: Timestamps| {
+        let mut path = Path::new();
+        path.push(Arc::clone(parent), parent.guarantee_of("a"));
+        admit(&path, tokens(need), at, |_, _| {})
+    };
+    for at in 0..3 {
+        ask(&old, 10, hour(at)).unwrap().settle(used(10), hour(at), |_, _| {});
+    }
+    let late = ask(&old, 100, hour(3)).unwrap();
+    let told = old.tally(hour(3));
+    new.add_difference(None, &told, 0, hour(3));
+    // The next hour begins: the new process has requests of its own, the old one settles one of before.
+    ask(&new, 500, hour(4)).unwrap().settle(used(500), hour(4), |_, _| {});
+    late.settle(used(140), hour(4), |_, _| {});
+    new.add_difference(Some(&told), &old.tally(hour(4)), 0, hour(4));
+    let of_hour = |at: u64| (all_used(&new, hour(at))[3], new.snapshot(hour(at))[1].guaranteed[0].2);
+    assert_eq!((of_hour(4), of_hour(3)), ((500, 300), (140, 140)));
 }
 
 /// A tree, the nodes' limits, and what they guarantee: all may be anything.
