@@ -47,6 +47,8 @@ const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// The same if another process has taken over: then nothing waits for this one.
 const IDLE_GRACE_HANDED_OVER: Duration = Duration::from_secs(10);
 
+/// How long a process that ends waits for answers on the admin listener: each act is on the disk before it is answered.
+const ANSWERS: Duration = Duration::from_secs(10);
 /// How long a start waits for the keys that other nodes have issued.
 const KEYS: Duration = Duration::from_millis(600);
 
@@ -356,7 +358,7 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(1), announced).await;
+        let _ = tokio::time::timeout(ANSWERS, announced).await;
         self.reloader.stop().await;
         self.administration.abort();
         self.tasks.iter().chain(&self.sharing).for_each(JoinHandle::abort);
