@@ -1,6 +1,7 @@
 //! Spillway: a self-hosted AI gateway built on Pingora.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod appended_file;
 pub mod attempt_outcome;
 pub mod audit;
 pub mod backend;
@@ -17,6 +18,7 @@ pub mod downstream;
 mod estimator;
 pub mod gateway;
 pub mod guardrails;
+pub mod html;
 pub mod http1;
 pub mod http_client;
 pub mod import;
@@ -43,6 +45,7 @@ pub mod renewal;
 pub mod request;
 pub mod request_end;
 pub mod runtime;
+pub mod safe_url;
 pub mod self_request;
 pub mod server;
 pub mod shadow;

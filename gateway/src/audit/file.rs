@@ -5,10 +5,10 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::private;
+use crate::appended_file::{self, sync_folder};
 
 /// Its name in `state_dir`.
 const FILE: &str = "audit.log";
@@ -56,23 +56,11 @@ impl AuditFile {
 
     /// Waits until no other process writes the file.
     fn lock(&mut self) -> io::Result<File> {
-        let path = self.folder.join(FILE);
-        loop {
-            let file = match self.opened.take() {
-                Some(file) => file,
-                None => {
-                    let file = private::open(&path)?;
-                    File::open(&self.folder)?.sync_all()?;
-                    file
-                }
-            };
-            file.lock()?;
-            // If another process has renamed it meanwhile, the next one counts.
-            let known = file.metadata()?;
-            if std::fs::metadata(&path).is_ok_and(|now| now.ino() == known.ino()) {
-                return Ok(file);
-            }
+        let (file, is_new) = appended_file::lock(&self.folder.join(FILE), self.opened.take())?;
+        if is_new {
+            sync_folder(&self.folder)?;
         }
+        Ok(file)
     }
 
     /// Renames the files, so that the next line begins another one.
@@ -84,7 +72,7 @@ impl AuditFile {
                 _ => {}
             }
         }
-        File::open(&self.folder)?.sync_all()
+        sync_folder(&self.folder)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::IssuerRules;
 use crate::http_client;
 use crate::renewal::Renewal;
+use crate::safe_url::is_safe;
 use crate::telemetry::metrics::IssuerMetrics;
 
 /// How often keys are fetched in any case.
@@ -99,18 +100,6 @@ impl Metadata {
             // What is neither yes nor no is taken as yes, which is stricter.
             names_issuer: !matches!(self.authorization_response_iss_parameter_supported, Value::Null | Value::Bool(false)),
         })
-    }
-}
-
-/// Whether an address that the metadata names may be used: `https`, and plain HTTP (`clear`) only on this machine.
-fn is_safe(url: &str, clear: bool) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
-    let host = uri.host().unwrap_or("").trim_matches(['[', ']']);
-    let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match uri.scheme_str() {
-        Some("https") => !host.is_empty(),
-        Some("http") => clear && here,
-        _ => false,
     }
 }
 

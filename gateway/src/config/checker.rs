@@ -11,6 +11,7 @@ use super::pem;
 use super::places::Places;
 use super::scalar::{DurationText, SecretText, SizeText};
 use super::secret::{Secret, Secrets};
+use crate::safe_url::is_safe;
 
 /// Collects problems while the parts are read.
 pub(super) struct Checker<'c> {
@@ -86,11 +87,7 @@ impl Checker<'_> {
 
     /// Checks that a URL is https; http is allowed only on this machine, and only if `allowed_here`.
     pub(super) fn https(&mut self, key: &str, text: &str, allowed_here: bool) {
-        let uri: Option<http::Uri> = text.parse().ok();
-        let host = uri.as_ref().and_then(|uri| uri.host()).unwrap_or("");
-        let here = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let scheme = uri.as_ref().and_then(|uri| uri.scheme_str());
-        if host.is_empty() || !(scheme == Some("https") || (scheme == Some("http") && here && allowed_here)) {
+        if !is_safe(text, allowed_here) {
             self.problem(key, format!("'{text}' is not an https:// URL"));
         }
     }

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 use super::memory::{Memory, Source};
 use super::record::StoredKey;
 use super::text::{self, Contents, HEADER};
+use crate::appended_file::{self, sync_folder};
 use crate::private;
 
 /// Its name in `state_dir`.
@@ -94,19 +95,12 @@ impl KeyFile {
 
     /// Waits until no other process writes the file.
     fn lock(&mut self) -> io::Result<()> {
-        loop {
-            let opened = match self.opened.take() {
-                Some(opened) => opened,
-                None => Opened { file: private::open(&self.path)?, read: 0, lines: 0 },
-            };
-            opened.file.lock()?;
-            // If the file has been replaced meanwhile, its successor counts.
-            let known = opened.file.metadata()?;
-            if std::fs::metadata(&self.path).is_ok_and(|now| now.ino() == known.ino()) {
-                self.opened = Some(opened);
-                return Ok(());
-            }
-        }
+        let known = self.opened.take();
+        let (read, lines) = known.as_ref().map_or((0, 0), |known| (known.read, known.lines));
+        let (file, is_new) = appended_file::lock(&self.path, known.map(|known| known.file))?;
+        // If the file has been replaced meanwhile, its successor is read from its beginning.
+        self.opened = Some(if is_new { Opened { file, read: 0, lines: 0 } } else { Opened { file, read, lines } });
+        Ok(())
     }
 
     fn read_news(&mut self, now: DateTime<Utc>, memory: &Memory) -> io::Result<()> {
@@ -187,7 +181,7 @@ impl KeyFile {
         }
         opened.read = before + text.len() as u64;
         opened.lines += 1;
-        if before == 0 { self.sync_folder() } else { Ok(()) }
+        if before == 0 { sync_folder(&self.folder) } else { Ok(()) }
     }
 
     /// Writes all keys, and changes that `memory` doesn't know yet, into a new file, which takes the place of this one.
@@ -209,14 +203,9 @@ impl KeyFile {
         let file = made.inspect_err(|_| drop(std::fs::remove_file(&new)))?;
         self.opened = Some(Opened { file, read: text.len() as u64, lines: all.len() + usize::from(!changes.is_empty()) });
         self.unclean = false;
-        self.sync_folder()?;
+        sync_folder(&self.folder)?;
         memory.saved(&all);
         Ok(())
-    }
-
-    /// The name of a new file must be on the disk, too.
-    fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::outcome::{HourFigures, Outcome};
 use super::replay::Traffic;
+use crate::html::escaped;
 
 /// The size of a chart, in its own units.
 const WIDTH: f64 = 960.0;
@@ -150,9 +151,4 @@ fn chart(bars: &[Bar], most: Option<f64>) -> String {
         }
     }
     svg + "</svg>\n"
-}
-
-/// Names come from configs.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::picture::{LOOKS, cells, sample};
-use super::words::{self, escaped};
+use super::words;
+use crate::html::escaped;
 use crate::rehearse::finding::{Finding, Severity};
 use crate::rehearse::outcome::{FaultOutcome, PoolSums, Rehearsal};
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::words;
+use crate::html::escaped;
 use crate::rehearse::outcome::{FaultOutcome, RequestOutcome, Served};
 
 /// What a cell looks like, and what that means, in the order of the legend.
@@ -38,7 +39,7 @@ pub(super) fn cells(outcome: &FaultOutcome, tiers: &[u32]) -> String {
     for (at, request) in shown.iter().enumerate() {
         let title = format!("{}, after {}: {} {}", request.model, words::time(request.at), request.status, words::served(&request.served));
         let one = cell(look(request, tiers), (at % ROW) * CELL, (at / ROW) * CELL);
-        let _ = write!(svg, "<g><title>{}</title>{one}</g>", words::escaped(&title));
+        let _ = write!(svg, "<g><title>{}</title>{one}</g>", escaped(&title));
     }
     svg + "</svg>"
 }

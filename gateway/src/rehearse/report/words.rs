@@ -55,8 +55,3 @@ pub(super) fn cost(sums: &PoolSums) -> String {
     let unknown = if sums.cost_unknown > 0 { format!(", {} attempts of unknown cost", sums.cost_unknown) } else { String::new() };
     format!("${:.6}{unknown}", sums.cost_usd)
 }
-
-/// Text in HTML.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}

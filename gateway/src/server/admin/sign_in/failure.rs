@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use ring::digest::{SHA256, digest};
 
 use super::super::answer::{Answer, answer};
+use crate::html;
 use crate::sign_in::{LackingToken, ReturnTo, SignInError};
 
 static STYLE: LazyLock<String> =
@@ -172,7 +173,7 @@ fn capitalised(text: &str) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    html::escaped(text).replace('\'', "&#39;")
 }
 
 #[cfg(test)]
