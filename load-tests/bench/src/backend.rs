@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -67,27 +67,44 @@ pub fn content_length(head: &[u8]) -> usize {
     head.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
-async fn serve(mut tcp: Box<dyn Pipe>, may_refuse: bool) {
-    let mut buffer = Vec::with_capacity(128 * 1024);
-    let mut scratch = vec![0; 256 * 1024];
-    loop {
-        let head = loop {
-            if let Some(at) = find(&buffer, b"\r\n\r\n") {
+/// Reads requests, one after the other.
+pub struct Requests {
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Requests {
+    /// With room for a head and for a piece of a body.
+    pub fn new(head: usize, piece: usize) -> Self {
+        Requests { buffer: Vec::with_capacity(head), scratch: vec![0; piece] }
+    }
+
+    /// The head of the next request, whose body is read, too; `None` if the connection has ended.
+    pub async fn next(&mut self, tcp: &mut (impl AsyncRead + Unpin + ?Sized)) -> Option<Vec<u8>> {
+        let end = loop {
+            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
                 break at + 4;
             }
-            if tcp.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
-                return;
+            if tcp.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
+                return None;
             }
         };
-        let mode: Vec<u8> = buffer[..head].to_vec();
-        let mut left = content_length(&mode).saturating_sub(buffer.len() - head);
-        buffer.clear();
+        let head = self.buffer[..end].to_vec();
+        let mut left = content_length(&head).saturating_sub(self.buffer.len() - end);
+        self.buffer.clear();
         while left > 0 {
-            match tcp.read(&mut scratch).await {
+            match tcp.read(&mut self.scratch).await {
                 Ok(n) if n > 0 => left = left.saturating_sub(n),
-                _ => return,
+                _ => return None,
             }
         }
+        Some(head)
+    }
+}
+
+async fn serve(mut tcp: Box<dyn Pipe>, may_refuse: bool) {
+    let mut requests = Requests::new(128 * 1024, 256 * 1024);
+    while let Some(mode) = requests.next(&mut *tcp).await {
         let done = if find(&mode, b"x-bench: stream").is_some() {
             stream(&mut *tcp).await
         } else if find(&mode, b"x-bench: hold").is_some() {

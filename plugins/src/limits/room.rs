@@ -30,9 +30,9 @@ impl State {
 
     /// How much this node may use of a limit after this request, if the limit is shared. A period that has just begun has no share yet.
     pub(super) fn allowed_here(&self, plan: &Plan, limited: &Limited, via: Option<usize>, now: Timestamps) -> Option<u64> {
-        let share = self.share.as_ref()?;
-        let start = self.all.span(limited.place, now.unix).map(|span| span.start);
-        let most = |pot: Option<usize>| if share.is_for(limited.place, start) { share.part(pot, limited.place).most } else { 0 };
+        self.share.as_ref()?;
+        let share = self.current_share(limited, now);
+        let most = |pot: Option<usize>| share.map_or(0, |share| share.part(pot, limited.place).most);
         if plan.pots.is_empty() {
             return Some(most(None));
         }
@@ -95,8 +95,7 @@ impl State {
         if plan.pots.is_empty() {
             return total > limited.limit;
         }
-        let start = self.all.span(limited.place, now.unix).map(|span| span.start);
-        let share = self.share.as_ref().filter(|share| share.is_for(limited.place, start));
+        let share = self.current_share(limited, now);
         // A part may be used up to what other nodes have of it.
         let reach = |pot: Option<usize>, part: u64| part.saturating_sub(share.map_or(0, |share| share.others_of(pot, limited.place)));
         let kept = |at: usize| reach(Some(plan.pots[at]), limited.kept[at]);

@@ -312,8 +312,13 @@ impl State {
 
     /// What other nodes have of a limit. In a period that has just begun they have nothing yet.
     pub(super) fn others(&self, limited: &Limited, now: Timestamps) -> u64 {
+        self.current_share(limited, now).map_or(0, |share| share.others(limited.place))
+    }
+
+    /// This node's share, if it is for the current period of a limit.
+    pub(super) fn current_share(&self, limited: &Limited, now: Timestamps) -> Option<&Share> {
         let start = self.all.span(limited.place, now.unix).map(|span| span.start);
-        self.share.as_ref().filter(|share| share.is_for(limited.place, start)).map_or(0, |share| share.others(limited.place))
+        self.share.as_ref().filter(|share| share.is_for(limited.place, start))
     }
 
     /// Time until at most `most` is used.

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::backend::{ANSWER, Backend, CHUNKS, HEAD, content_length, find, last_events, word};
+use crate::backend::{ANSWER, Backend, CHUNKS, HEAD, Requests, find, last_events, word};
 
 /// What a backend does with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,25 +58,9 @@ async fn listen(faults: &'static [(Act, u32)]) -> SocketAddr {
 
 async fn serve(mut tcp: TcpStream, faults: &[(Act, u32)]) {
     let _ = tcp.set_nodelay(true);
-    let (mut buffer, mut scratch) = (Vec::with_capacity(8 * 1024), vec![0; 64 * 1024]);
-    loop {
-        let head = loop {
-            if let Some(at) = find(&buffer, b"\r\n\r\n") {
-                break at + 4;
-            }
-            if tcp.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
-                return;
-            }
-        };
-        let mut left = content_length(&buffer[..head]).saturating_sub(buffer.len() - head);
-        let streams = find(&buffer[..head], b"x-bench: stream").is_some();
-        buffer.clear();
-        while left > 0 {
-            match tcp.read(&mut scratch).await {
-                Ok(n) if n > 0 => left = left.saturating_sub(n),
-                _ => return,
-            }
-        }
+    let mut requests = Requests::new(8 * 1024, 64 * 1024);
+    while let Some(head) = requests.next(&mut tcp).await {
+        let streams = find(&head, b"x-bench: stream").is_some();
         if !matches!(answer(&mut tcp, draw(faults), streams).await, Ok(true)) {
             return;
         }
