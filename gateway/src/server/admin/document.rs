@@ -7,6 +7,18 @@ use ring::digest::{SHA256, digest};
 
 use super::answer::{Answer, answer};
 
+/// What pages have in common, and where it stands in each.
+const PARTS: [(&str, &str); 3] = [
+    ("<!--META-->\n", include_str!("page/meta.html")),
+    ("<!--ICON-->\n", include_str!("page/icon.html")),
+    ("<!--DIALOG-->\n", include_str!("page/dialog.html")),
+];
+
+/// A page with the parts that all pages have.
+pub(super) fn with_parts(html: &str) -> String {
+    PARTS.iter().fold(html.to_owned(), |html, (place, part)| html.replace(place, part))
+}
+
 /// A document, and its content security policy.
 pub(super) struct Document {
     html: String,
@@ -25,7 +37,7 @@ impl Document {
             hash(&style),
             hash(&script)
         );
-        Document { html: html.replace("/*STYLE*/", &style).replace("/*SCRIPT*/", &script), policy }
+        Document { html: with_parts(html).replace("/*STYLE*/", &style).replace("/*SCRIPT*/", &script), policy }
     }
 
     /// The document as an answer.

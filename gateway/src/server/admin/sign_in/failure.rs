@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use ring::digest::{SHA256, digest};
 
 use super::super::answer::{Answer, answer};
+use super::super::document::with_parts;
 use crate::html;
 use crate::sign_in::{LackingToken, ReturnTo, SignInError};
 
@@ -19,6 +20,8 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
     format!("default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 });
+
+static PAGE: LazyLock<String> = LazyLock::new(|| with_parts(include_str!("../page/sign-in.html")));
 
 /// What the page says.
 struct Words {
@@ -37,7 +40,7 @@ pub(super) fn page(error: &SignInError, base: &str, first: ReturnTo) -> Answer {
     let words = words(error);
     let operator =
         words.operator.map_or_else(String::new, |text| format!("<h2>For the people who run this gateway</h2>\n<p>{}</p>", escaped(text)));
-    let html = include_str!("../page/sign-in.html")
+    let html = PAGE
         .replace("/*STYLE*/", STYLE.as_str())
         .replace("<!--TITLE-->", &escaped(words.title))
         .replace("<!--WHAT-->", &escaped(&words.what))
