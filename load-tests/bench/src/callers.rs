@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::backend::{CHUNKS, find};
 use crate::certificates::{Pipe, Trust};
+use crate::consumer_key::key;
 use crate::median;
 use crate::process::Proxy;
 
@@ -37,11 +38,6 @@ enum Changes {
 
 /// Digits that are replaced, in a prompt or in a key.
 const DIGITS: &[u8] = b"00000000";
-
-/// The key of a consumer.
-pub fn key(number: usize) -> String {
-    format!("key-{number:08}")
-}
 
 /// A request, and what changes in it from one to the next.
 #[derive(Debug)]

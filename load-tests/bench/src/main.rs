@@ -14,6 +14,7 @@ mod backend;
 mod callers;
 mod certificates;
 mod choice;
+mod consumer_key;
 mod content;
 mod features;
 mod frontier;

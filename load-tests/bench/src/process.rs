@@ -9,8 +9,8 @@ use std::time::Duration;
 use spillway_plugins::auth::digest;
 
 use crate::backend::Backend;
-use crate::callers::key;
 use crate::certificates::{Certificates, HOST, Trust};
+use crate::consumer_key::key;
 
 /// A proxy under measurement. Dropped, it is killed.
 pub struct Proxy {
