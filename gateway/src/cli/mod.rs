@@ -17,6 +17,7 @@ mod mock;
 mod online;
 mod pages;
 mod rehearse;
+mod replaying;
 mod shadow;
 mod simulate;
 mod usage;
