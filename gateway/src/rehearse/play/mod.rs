@@ -15,7 +15,7 @@ use super::outcome::{Attempt, RequestOutcome, Served};
 use super::services::{CallerIssuer, NOWHERE, silent_redis, token_service};
 use super::staging::{Addresses, staged};
 use super::temporary::TemporaryFolder;
-use super::traffic::{Plan, Planned, plan};
+use super::traffic::{Plan, Planned};
 use super::wall::Wall;
 use crate::clock::Clock;
 use crate::config::{BackendAuth, Config};
@@ -71,16 +71,16 @@ const STUCK: Duration = Duration::from_secs(120);
 /// How long after the beginning of a stream the gateway is reloaded or upgraded: some of it has come, and some has not.
 const INTO_STREAM: Duration = Duration::from_millis(500);
 
-/// Rehearses one fault, on this thread.
+/// Rehearses one fault with the requests of its plan, on this thread.
 ///
 /// # Errors
 /// [`RehearsalError`]
-pub(super) fn play(config: &Config, fault: &Fault) -> Result<Played, RehearsalError> {
+pub(super) fn play(config: &Config, fault: &Fault, plan: Plan) -> Result<Played, RehearsalError> {
     // Removed after everything that uses it has ended.
     let folder = (fault.kind == FaultKind::LedgerFull).then(TemporaryFolder::new).transpose()?;
     let path = folder.as_ref().map(TemporaryFolder::path);
     // By the clock of this machine, not by the virtual one.
-    let played = async |clock| tokio::time::timeout(STUCK, async { Stage::set(config, fault, path, clock).await?.play().await }).await;
+    let played = async |clock| tokio::time::timeout(STUCK, async { Stage::set(config, fault, plan, path, clock).await?.play().await }).await;
     idle::run(played)?.unwrap_or(Err(RehearsalError::Stuck))
 }
 
@@ -96,7 +96,7 @@ struct Stage<'c> {
 }
 
 impl<'c> Stage<'c> {
-    async fn set(config: &'c Config, fault: &'c Fault, ledger: Option<&Path>, clock: Clock) -> Result<Self, RehearsalError> {
+    async fn set(config: &'c Config, fault: &'c Fault, plan: Plan, ledger: Option<&Path>, clock: Clock) -> Result<Self, RehearsalError> {
         let mut wall = Wall::start(config, &clock, fault.kind.is_in_the_middle()).await?;
         wall.put_in(config, fault);
         let nowhere = SocketAddr::from(NOWHERE);
@@ -127,7 +127,6 @@ impl<'c> Stage<'c> {
         if fault.kind == FaultKind::DnsGone {
             forget_addresses(&running, fault);
         }
-        let plan = plan(config, fault);
         Ok(Stage { config, fault, clock, running, staged, issuer, plan })
     }
 
