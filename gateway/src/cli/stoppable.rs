@@ -18,16 +18,15 @@ impl Stopped {
     }
 }
 
-/// Does work on a thread of its own, until SIGINT, SIGTERM or SIGHUP come. The thread goes on then: the caller removes what
-/// has to be removed, and ends the program.
+/// Does work on a thread of its own, until SIGINT or SIGTERM come. The thread goes on then: the caller removes what has to be
+/// removed, and ends the program. SIGHUP stays as it is: under `nohup` it is ignored.
 ///
 /// # Errors
 /// If there is no thread or no handler of signals to be had.
 pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<Result<T, Stopped>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [mut interrupt, mut terminate, mut hangup] = [signal(kinds[0])?, signal(kinds[1])?, signal(kinds[2])?];
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let (ends, ended) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("work".to_owned()).spawn(move || {
             let done = work();
@@ -38,9 +37,8 @@ pub(super) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
             biased;
             // Never sent: it is dropped with the end of the work, also if that panics.
             _ = ended => return Ok(Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))),
-            _ = interrupt.recv() => kinds[0],
-            _ = terminate.recv() => kinds[1],
-            _ = hangup.recv() => kinds[2],
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
         };
         Ok(Err(Stopped(by)))
     })
