@@ -20,6 +20,7 @@ mod rehearse;
 mod replaying;
 mod shadow;
 mod simulate;
+mod stoppable;
 mod usage;
 
 use std::path::Path;

@@ -39,3 +39,4 @@ mod traffic;
 mod wall;
 
 pub use play::RehearsalError;
+pub(crate) use temporary::remove_all;
