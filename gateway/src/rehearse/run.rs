@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::alerts::{Evidence, alerts};
-use super::derive::{baseline, faults};
 use super::fault::{Fault, FaultKind};
+use super::findings;
+use super::measure::alerts::{Evidence, alerts};
+use super::measure::sums;
 use super::outcome::{FaultOutcome, Rehearsal, RequestOutcome};
 use super::place::Lines;
-use super::play::{Played, RehearsalError, play};
-use super::traffic::{Plan, plan};
-use super::{findings, staging, sums};
+use super::plan::derive::{baseline, faults};
+use super::plan::traffic::{Plan, plan};
+use super::play::wall::FIRST_TOKEN;
+use super::play::{Played, RehearsalError, play, staging};
 use crate::config::Config;
 
 /// Faults that are rehearsed at once. They mostly wait for their time to jump.
@@ -107,7 +109,7 @@ impl Usual {
 
     /// Without the time that the model itself takes.
     fn added(&self, request: &RequestOutcome) -> Duration {
-        let own = self.0.get(&Usual::key(request)).copied().unwrap_or(super::wall::FIRST_TOKEN);
+        let own = self.0.get(&Usual::key(request)).copied().unwrap_or(FIRST_TOKEN);
         request.added.saturating_sub(if request.status == 200 { own } else { Duration::ZERO })
     }
 }
