@@ -54,6 +54,9 @@ pub struct Act {
     pub after: Value,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether it has changed anything, if `before` and `after` don't tell. An act without effect is recorded at a bounded
+    /// pace.
+    pub has_effect: Option<bool>,
 }
 
 impl Act {
@@ -66,7 +69,7 @@ impl Act {
         object: impl Into<String>,
     ) -> Self {
         let (who, object) = (who.into(), object.into());
-        Act { who, role, peer, what, object, before: Value::Null, after: Value::Null, outcome: Outcome::Done }
+        Act { who, role, peer, what, object, before: Value::Null, after: Value::Null, outcome: Outcome::Done, has_effect: None }
     }
 
     /// With texts and lists of bounded length, and without the keys that somebody may have put into a wrong field: whoever
@@ -82,13 +85,15 @@ impl Act {
             before: value(&self.before, DEEPEST),
             after: value(&self.after, DEEPEST),
             outcome,
+            // Before anything is cut.
+            has_effect: Some(self.has_effect()),
             ..*self
         }
     }
 
     /// Whether it has changed anything.
     pub(super) fn has_effect(&self) -> bool {
-        self.outcome == Outcome::Done && (self.before.is_null() || self.before != self.after)
+        self.has_effect.unwrap_or_else(|| self.outcome == Outcome::Done && (self.before.is_null() || self.before != self.after))
     }
 
     /// Its line, without the end of the line: one JSON object. `millis` is the time in milliseconds since 1970.
@@ -167,6 +172,14 @@ mod tests {
         for text in [asked.line("node", 0), asked.to_string()] {
             assert!(!text.contains(&key[4..20]) && text.contains("(a key)"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_cut_from_a_line_does_not_hide_an_effect() {
+        let [before, after] = ["a", "b"].map(|end| json!({ "level": format!("{}{end}", "x".repeat(LONGEST)) }));
+        let cleaned = Act { before, ..act("ada", after) }.cleaned();
+        assert!(cleaned.before == cleaned.after && cleaned.has_effect());
+        assert!(!Act { has_effect: Some(false), ..act("ada", json!({ "sessions": 0 })) }.cleaned().has_effect());
     }
 
     #[test]

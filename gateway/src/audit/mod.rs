@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -22,6 +23,9 @@ use crate::clock::Clock;
 use crate::telemetry::log_time::LogTime;
 use crate::telemetry::metrics::AuditMetrics;
 
+/// How long an act waits for the disk. Whoever acts must get an answer even if it hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// An act can't be recorded, or the log can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
@@ -34,6 +38,9 @@ pub enum AuditError {
     /// There is no folder for it.
     #[error("there is no audit log: set server.state_dir")]
     NoFolder,
+    /// The disk is busy, or hangs.
+    #[error("the act was not stored in the audit log within {} s: the disk is busy or hangs; the act may still be recorded", PATIENCE.as_secs())]
+    TooSlow,
     /// The process ends.
     #[error("the gateway is stopping: ask again")]
     Stopping,
@@ -88,10 +95,21 @@ impl Audit {
     /// Records a line. When this returns, it is on the disk. Without a folder, nothing is done.
     ///
     /// # Errors
-    /// [`AuditError::NotRecorded`]; it is counted, and logged once.
+    /// [`AuditError::NotRecorded`]; it is counted, and logged once. [`AuditError::TooSlow`], while the disk hangs.
     pub async fn record(self: &Arc<Self>, line: String) -> Result<(), AuditError> {
         let audit = Arc::clone(self);
-        tokio::task::spawn_blocking(move || audit.write(&line)).await.unwrap_or(Err(AuditError::Stopping))
+        let written = tokio::task::spawn_blocking(move || audit.write(&line));
+        match tokio::time::timeout(PATIENCE, written).await {
+            Ok(written) => written.unwrap_or(Err(AuditError::Stopping)),
+            Err(_) => Err(self.hangs()),
+        }
+    }
+
+    fn hangs(&self) -> AuditError {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            error!("the audit log's disk is busy or hangs: acts are answered before they are stored");
+        }
+        AuditError::TooSlow
     }
 
     fn write(&self, line: &str) -> Result<(), AuditError> {

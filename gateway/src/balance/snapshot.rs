@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::member::Member;
 use super::member_state::MemberState;
 use super::provisioned::View;
-use super::target::{OutageReason, RequestKey, Unavailable};
+use super::target::{OutageReason, RequestKey, Target, Unavailable};
 use crate::clock::Tick;
 
 /// One member's live state.
@@ -103,6 +103,18 @@ fn state(member: &Member, closed: Option<Unavailable>) -> (MemberState, Option<T
         _ if !member.up.resolved.get() => (MemberState::Unresolved, None),
         _ if !member.up.credential.get() => (MemberState::NoToken, None),
         _ if !member.up.healthy.get() => (MemberState::Unhealthy, None),
+        closed => of_target(&member.target, closed),
+    }
+}
+
+/// The state of a deployment at `now`, whatever is known of its address, its token and its health check.
+pub fn target_state(target: &Target, now: Tick) -> MemberState {
+    of_target(target, target.closed(now)).0
+}
+
+fn of_target(target: &Target, closed: Option<Unavailable>) -> (MemberState, Option<Tick>) {
+    match closed {
+        Some(Unavailable::Drained) => (MemberState::Drained, None),
         Some(Unavailable::Out(reason, until)) => (outage(reason), Some(until)),
         Some(Unavailable::Tripped { until: Tick::NEVER, .. }) => (MemberState::HalfOpen, None),
         Some(Unavailable::Tripped { until, .. }) => (MemberState::Tripped, Some(until)),
@@ -110,8 +122,8 @@ fn state(member: &Member, closed: Option<Unavailable>) -> (MemberState, Option<T
         Some(Unavailable::QuotaPool(until)) => (MemberState::QuotaPool, Some(until)),
         Some(Unavailable::Busy) => (MemberState::Busy, None),
         // Its probe is due, but no request has come yet: it is still out.
-        None if let Some(reason) = member.target.outage() => (outage(reason), None),
-        None if member.target.is_half_open() => (MemberState::HalfOpen, None),
+        None if let Some(reason) = target.outage() => (outage(reason), None),
+        None if target.is_half_open() => (MemberState::HalfOpen, None),
         None => (MemberState::Ready, None),
     }
 }

@@ -76,7 +76,10 @@ fn strict(bytes: &[u8], end: usize, parsed: &httparse::Request<'_, '_>) -> Optio
         let (name, value) = (field.name, field.value);
         // By their lengths first: most fields are none of these.
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => hosts += 1,
+            4 if name.eq_ignore_ascii_case("host") => {
+                hosts += 1;
+                is_host(value).then_some(())?;
+            }
             14 if name.eq_ignore_ascii_case("content-length") => {
                 lengths += 1;
                 head.body = length(value)?;
@@ -111,6 +114,12 @@ fn ends_each_line(head: &[u8]) -> bool {
 pub fn length(value: &[u8]) -> Option<usize> {
     let is_number = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit) && (value[0] != b'0' || value.len() == 1);
     is_number.then(|| value.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')))
+}
+
+/// Whether a `Host` has letters, digits and what stands in names, addresses and ports (RFC 3986, section 3.2.2). Pingora refuses
+/// one with user information.
+fn is_host(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
 }
 
 /// Whether a media type is JSON, with or without parameters.

@@ -13,7 +13,6 @@ use tracing::{error, info, warn};
 
 use super::background::{Upkeep, wait_for_backends};
 use super::unattended;
-use crate::audit::Outcome;
 use crate::config::error::ConfigError;
 use crate::config::{AccessLogConfig, Config, Secrets, Server};
 use crate::gateway::Gateway;
@@ -237,7 +236,7 @@ impl Reloader {
         }
         let after = self.status.lock().source.hash.clone();
         if let Some(who) = by.unattended() {
-            unattended::reloaded(&self.gateway, who, [&before, &after], Outcome::from(&outcome)).await;
+            unattended::reloaded(&self.gateway, who, [&before, &after], &outcome).await;
         }
         outcome
     }

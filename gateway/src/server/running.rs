@@ -23,8 +23,9 @@ const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// The same if another process has taken over: then nothing waits for this one.
 const IDLE_GRACE_HANDED_OVER: Duration = Duration::from_secs(10);
 
-/// How long a process that ends waits for answers on the admin listener: each act is on the disk before it is answered.
-const ANSWERS: Duration = Duration::from_secs(10);
+/// How long a process that ends waits for answers on the admin listener. Each act waits for the disk before it is answered,
+/// and does so for ten seconds.
+const ANSWERS: Duration = Duration::from_secs(15);
 /// A running gateway. It goes on when this is dropped; see [`Running::stop`].
 pub struct Running {
     /// Its shared state, also for tests.

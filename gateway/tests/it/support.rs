@@ -250,7 +250,8 @@ impl Process {
 
     /// Starts the program anew and lets it take over.
     pub async fn upgrade(&self) {
-        let answer = client::ask(self.admin, client::post("/api/upgrade", &[], b"")).await.unwrap();
+        let answer =
+            client::ask(self.admin, client::post("/api/upgrade", &[], b"")).await.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
         assert_eq!(answer.status, 200, "{}\n{}", answer.text(), self.log());
         self.successors.lock().push(answer.json()["pid"].as_u64().unwrap().try_into().unwrap());
     }

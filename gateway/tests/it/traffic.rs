@@ -122,7 +122,11 @@ impl Kept {
         let mut connection = self.connection().await;
         connection.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
         let (status, head) = connection.answer_head().await.unwrap();
-        assert_eq!(status, 200);
+        if status != 200 {
+            let length = head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            let text = connection.bytes(length).await.unwrap_or_default();
+            panic!("{status}: {}", String::from_utf8_lossy(&text));
+        }
         let mut body = Vec::new();
         while let Some(chunk) = connection.chunk().await.unwrap().filter(|chunk| !chunk.is_empty()) {
             body.extend(chunk);

@@ -35,6 +35,7 @@ fn whatever_bears_on_framing_has_one_form() {
         with("connection: Keep-Alive"),
         with("connection: close"),
         with("x-any: \tthing "),
+        PLAIN.replace("gateway:8080", "[::1]:8080"),
         PLAIN.replace("application/json", "Application/JSON; charset=utf-8"),
         PLAIN.replace("Length: 12", "Length: 0"),
     ] {
@@ -51,6 +52,9 @@ fn whatever_bears_on_framing_has_one_form() {
         PLAIN.replace("Bearer x\r\n", "Bearer x\r\n y\r\n"),
         PLAIN.replace("Host:", "Host :"),
         PLAIN.replace("Host: gateway:8080\r\n", ""),
+        PLAIN.replace("Host: gateway", "Host: user@gateway"),
+        PLAIN.replace("Host: gateway:8080", "Host: "),
+        PLAIN.replace("Host: gateway", "Host: gate way"),
         PLAIN.replace("Length: 12", "Length: +12"),
         PLAIN.replace("Length: 12", "Length: 012"),
         PLAIN.replace("Length: 12", "Length: 12, 12"),

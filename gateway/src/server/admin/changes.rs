@@ -10,6 +10,8 @@ use super::acts::{Who, outcome};
 use super::answer::{Answer, json_answer, problem};
 use super::parameter::parameter;
 use super::state::Admin;
+use crate::audit::Act;
+use crate::balance::snapshot::target_state;
 use crate::balance::target::Target;
 use crate::server::reload::{By, Reloaded};
 use crate::telemetry::logging;
@@ -47,7 +49,12 @@ impl Admin {
     /// Records a change with its answer, and returns that. Changes of the gateway happen even if they can't be recorded.
     async fn changed(&self, who: &Who, what: &'static str, object: String, [before, after]: [Value; 2], answer: Answer) -> Answer {
         let mut act = who.act(what, object);
-        (act.before, act.after, act.outcome) = (before, after, outcome(&answer));
+        (act.before, act.after) = (before, after);
+        self.changed_by(act, answer).await
+    }
+
+    async fn changed_by(&self, mut act: Act, answer: Answer) -> Answer {
+        act.outcome = outcome(&answer);
         // Counted and logged if it fails.
         let _ = self.record(act).await;
         answer
@@ -56,15 +63,19 @@ impl Admin {
     /// `POST /api/reload`
     pub(super) async fn reload(&self, who: &Who) -> Answer {
         let hash = || json!({ "hash": self.control.reloader.status().source.hash });
-        let before = hash();
+        let mut act = who.act("config.reload", "");
+        act.before = hash();
         let answer = match self.control.reloader.reload(By::Api).await {
             Ok(Reloaded { changed, hash, needs_restart }) => {
+                // The hash is the text's: a secret in another file may have changed.
+                act.has_effect = Some(changed);
                 let result = if changed { "applied" } else { "unchanged" };
                 json_answer(StatusCode::OK, &json!({ "result": result, "hash": hash, "needs_restart": needs_restart }))
             }
             Err(error) => problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         };
-        self.changed(who, "config.reload", String::new(), [before, hash()], answer).await
+        act.after = hash();
+        self.changed_by(act, answer).await
     }
 
     /// `POST /api/upgrade`
@@ -114,8 +125,8 @@ impl Admin {
             let all: serde_json::Map<String, Value> = targets
                 .iter()
                 .map(|target| {
-                    let throttled = target.throttled_until(now).is_some();
-                    (target.id.to_string(), json!({ "drained": target.is_drained(), "throttled": throttled }))
+                    let state = target_state(target, now).label();
+                    (target.id.to_string(), json!({ "drained": target.is_drained(), "state": state }))
                 })
                 .collect();
             if all.is_empty() { Value::Null } else { Value::Object(all) }

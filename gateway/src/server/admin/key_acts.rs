@@ -101,6 +101,8 @@ impl Admin {
         act.before = before.as_ref().map_or(Value::Null, shown);
         act.after = keys.find(id).as_ref().map_or(Value::Null, shown);
         act.outcome = Outcome::from(&revoked);
+        // It may be revoked although that can't be stored.
+        act.has_effect = Some(act.before != act.after);
         // Counted and logged if it fails.
         let _ = self.record(act).await;
         Ok(revoked?)

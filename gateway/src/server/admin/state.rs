@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::me::usage::RecentUsage;
-use super::pages::PagesOf;
+use super::places::PlacesOf;
 use super::refusal::{Reason, RefusalLog};
 use super::rooms::Rooms;
 use super::today::Today;
@@ -34,7 +34,9 @@ pub(in crate::server) struct Admin {
     /// What consumers used, for their owners.
     pub(super) used: RecentUsage,
     /// The number of those of each person.
-    pub(super) pages_of: PagesOf,
+    pub(super) pages_of: PlacesOf,
+    /// The number of answers about its own things that each person waits for.
+    pub(super) answers_of: PlacesOf,
     /// When refusals were logged.
     pub(super) refusals: RefusalLog,
     /// The shadow of mirrored traffic, if there is one.
@@ -59,7 +61,8 @@ impl Admin {
             shadow,
             used: RecentUsage::default(),
             refusals: RefusalLog::default(),
-            pages_of: PagesOf::default(),
+            pages_of: PlacesOf::default(),
+            answers_of: PlacesOf::default(),
             making: tokio::sync::Mutex::default(),
         }
     }

@@ -291,6 +291,32 @@ async fn requests_that_are_refused_again_and_again_push_nothing_out_of_the_audit
 }
 
 #[tokio::test]
+async fn what_has_an_effect_is_recorded_however_often_it_had_none() {
+    let (busy, folder) =
+        (ScriptedBackend::start(|_| Reply::json(429, "{}").header("retry-after", "60")).await, tempfile::tempdir().unwrap());
+    let token = folder.path().join("token");
+    std::fs::write(&token, "first-admin-token").unwrap();
+    let server = format!("[server]\nadmin_token = {{ file = \"{}\" }}", token.display());
+    let process = Process::launch(&text(&busy, folder.path(), "").replace("[server]", &server).replace("#watch", ""), &[]).await;
+    let bearer = |token: &str| format!("Bearer {token}");
+    let act =
+        async |path: &str, token: &str| ask(process.admin, post(path, &[("authorization", &bearer(token))], b"")).await.unwrap().status;
+    for _ in 0..30 {
+        assert_eq!(act("/api/reset?backend=a", "first-admin-token").await, 200);
+    }
+    assert_eq!(chat_with(process.address, "crm").await, 429);
+    assert_eq!(act("/api/reset?backend=a", "first-admin-token").await, 200);
+    std::fs::write(&token, "second-admin-token").unwrap();
+    assert_eq!(act("/api/reload", "first-admin-token").await, 200);
+    assert_eq!(act("/api/reload", "first-admin-token").await, 401, "the secret in the file has changed");
+    let log = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
+    let acts: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let reset = acts.iter().find(|act| act["before"].to_string().contains("throttled")).unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((&reset["what"], &reset["after"]["a/m"]["state"]), (&json!("backend.reset"), &json!("ready")));
+    assert!(acts.iter().any(|act| act["what"] == "config.reload" && act["result"] == "done"), "{log}");
+}
+
+#[tokio::test]
 async fn a_request_without_the_admin_token_changes_nothing() {
     let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
     let text = text(&backend, folder.path(), "").replace("[server]", "[server]\nadmin_token = \"admin-secret\"");

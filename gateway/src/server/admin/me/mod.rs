@@ -53,6 +53,11 @@ impl Admin {
         let Actor::Person(SignedIn { session: found, role }) = actor else {
             return problem(StatusCode::FORBIDDEN, "this is for people who sign in; the admin token owns no consumer");
         };
+        // Before a body is waited for.
+        let Some(_place) = self.answers_of.enter(actor) else {
+            session.set_keepalive(None);
+            return problem(StatusCode::TOO_MANY_REQUESTS, "you have too many requests at once; wait for their answers");
+        };
         let person = &found.person;
         let names = PersonNames { subject: &person.subject, names: person.email.as_slice(), groups: &person.groups, roles: &person.roles };
         let issuer = self.gateway.runtime.load().sign_in.as_ref().map_or_else(String::new, |sign_in| sign_in.rules.issuer.name.clone());

@@ -18,8 +18,11 @@ impl Admin {
     pub(super) async fn record_session(&self, session: &ServerSession, what: &'static str, person: &Person, role: Role) {
         let too_many_groups = person.too_many_groups;
         info!(what, subject = person.subject, role = role.label(), too_many_groups, peer = ?peer(session), "a person signs in or out");
+        let mut act = Act::new(named(&person.subject, &person.name), role.label(), peer(session), what, "");
+        // At a bounded pace: nobody can push out what others have done by signing in again and again.
+        act.has_effect = Some(false);
         // Counted and logged if it fails.
-        let _ = self.record(Act::new(named(&person.subject, &person.name), role.label(), peer(session), what, "")).await;
+        let _ = self.record(act).await;
     }
 
     /// An administrator has ended sessions: of the person with this subject, or all of them.
@@ -27,6 +30,7 @@ impl Admin {
         info!(what = "sessions.end", %by, subject = subject.unwrap_or("everybody"), ended, peer = ?peer(session), "sessions are ended");
         let mut act = Act::new(by.to_string(), by.role().label(), peer(session), "sessions.end", subject.unwrap_or("everybody"));
         act.after = json!({ "sessions": ended });
+        act.has_effect = Some(ended > 0);
         let _ = self.record(act).await;
     }
 
