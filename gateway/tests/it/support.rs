@@ -19,9 +19,8 @@ use spillway::config::{Config, Secrets};
 use spillway::server::{Running, start};
 use spillway_testkit::backend::ScriptedBackend;
 use spillway_testkit::client::{self, Response};
-use spillway_testkit::process::Killed;
-#[allow(unused_imports, reason = "the suite of hostile callers needs no Redis")]
-pub use spillway_testkit::process::RedisServer;
+#[allow(unused_imports, reason = "the suite of hostile callers needs neither")]
+pub use spillway_testkit::process::{Killed, RedisServer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
