@@ -19,8 +19,7 @@ use spillway::config::{Config, Secrets};
 use spillway::server::{Running, start};
 use spillway_testkit::backend::ScriptedBackend;
 use spillway_testkit::client::{self, Response};
-#[allow(unused_imports, reason = "the suite of hostile callers needs neither")]
-pub use spillway_testkit::process::{Killed, RedisServer};
+pub use spillway_testkit::process::Killed;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -149,6 +148,9 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     panic!("never: {what}");
 }
 
+/// A real Redis.
+pub type RedisServer = spillway_testkit::process::RedisServer;
+
 /// A gateway as a process of its own, on ports that the system chose.
 pub struct Process {
     pub child: Killed,
@@ -242,8 +244,7 @@ impl Process {
 
     /// Starts the program anew and lets it take over.
     pub async fn upgrade(&self) {
-        let answer =
-            client::ask(self.admin, client::post("/api/upgrade", &[], b"")).await.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        let answer = client::ask(self.admin, client::post("/api/upgrade", &[], b"")).await.unwrap();
         assert_eq!(answer.status, 200, "{}\n{}", answer.text(), self.log());
         self.successors.lock().push(answer.json()["pid"].as_u64().unwrap().try_into().unwrap());
     }
