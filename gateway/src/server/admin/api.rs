@@ -81,6 +81,9 @@ impl Admin {
         if let Some(answer) = self.sign_in_answer(session, surface, |name| parameter(&query, name)).await {
             return answer.into();
         }
+        if let Some(answer) = self.issuer_logout(session, &method, &path, |name| parameter(&query, name)).await {
+            return answer.into();
+        }
         let actor = match self.actor(session) {
             Ok(actor) => actor,
             Err(refusal) => return self.not_let_in(session, refusal).await.into(),
@@ -88,6 +91,9 @@ impl Admin {
         let least = least_role(&method, &path);
         if actor.role() < least {
             return self.refused(session, Refusal::role(&actor, least)).await.into();
+        }
+        if let Some(refusal) = self.stale(&actor, &method, least) {
+            return self.refused(session, refusal).await.into();
         }
         let who = Who::of(&actor, session);
         if surface::is_own_api(&path) {

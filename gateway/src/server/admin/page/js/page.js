@@ -16,6 +16,7 @@ const page = {
     this.forPerson = gateway.who?.actor === 'person';
     if (!document.hidden) this.render();
     showLink();
+    if (this.forPerson) resume(this.latest);
   },
 
   render() {
