@@ -21,6 +21,7 @@ async fn a_page_that_is_left_open_keeps_no_session() {
         scene.pass(Duration::from_secs(9 * 60)).await;
         // A text in the search box is searched again and again.
         assert_eq!(searching.get("/api/status?consumer=crm").await.status, 200);
+        assert_eq!(searching.get("/api/limits?rows=25").await.status, 200);
         // A stream that breaks begins again, and first asks who is signed in.
         assert_eq!(reconnecting.who().await["role"], "operator");
         let (status, stream) = reconnecting.events().await;

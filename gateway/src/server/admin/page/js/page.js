@@ -28,6 +28,7 @@ const page = {
     showFlow(this.latest);
     showPools(this.latest);
     showConsumers(status);
+    showLimits();
     showFailovers(status);
     showConfig(status);
   },
