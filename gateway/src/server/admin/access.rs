@@ -94,6 +94,8 @@ fn is_use(head: &RequestHeader) -> bool {
         "/api/session" => head.uri.query() == Some("present=true"),
         // A search is repeated for as long as its text stands there.
         "/api/status" => !has_query("consumer="),
+        // The status page repeats it.
+        "/api/limits" => !has_query("rows="),
         _ => true,
     }
 }
