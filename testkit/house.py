@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CRATES = {"spillway": ROOT / "gateway/src", "spillway_plugins": ROOT / "plugins/src", "spillway_testkit": ROOT / "testkit/src"}
 CONTEXT = ROOT / "gateway/src/proxy/ctx.rs"
 # Folders of pure logic, and the parts of their crate that each may name. None may do I/O.
-PURE = {"gateway/src/balance": {"balance", "clock", "shares"}, "gateway/src/import": {"import"}, "gateway/src/init": {"balance", "init"}, "plugins/src": None}
+PURE = {"gateway/src/balance": {"balance", "clock", "shares"}, "gateway/src/import": {"import"}, "gateway/src/init": {"balance", "init", "safe_url"}, "plugins/src": None}
 IO = re.compile(r"\b(?:pingora\w*|tokio\w*|hyper\w*|reqwest|redis|rusqlite|nix|socket2|std::(?:fs|net|process|thread|env|io::std\w+))::\w+")
 # What the code has today; it may only get better.
 BOUNDS = {

@@ -1,4 +1,4 @@
-//! Whether what is sent to a URL stays between this machine and the other one.
+//! Whether what is sent to a URL stays between this machine and the other one. Pure.
 
 use std::net::IpAddr;
 
@@ -16,6 +16,6 @@ pub fn is_safe(url: &str, clear_here: bool) -> bool {
 }
 
 /// Whether the host of a URL is this machine: `localhost`, or a loopback address.
-fn is_this_machine(host: &str) -> bool {
+pub fn is_this_machine(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -4,9 +4,7 @@
 //! It uses Pingora's coarse timers (10 ms). A Tokio timer that is earlier than all others wakes the I/O driver with a
 //! system call, which for a proxy would be one per request.
 
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use pingora_timeout::ToTimeout;
@@ -15,15 +13,6 @@ use pingora_timeout::fast_timeout::FastTimeout;
 use crate::clock::{Clock, Tick};
 
 type Sleep = dyn Future<Output = ()> + Send + Sync;
-
-/// Does work within a time limit; `None` if it is over. What needs no waiting sets up no timer.
-pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = std::pin::pin!(work);
-    match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
-        Poll::Ready(done) => Some(done),
-        Poll::Pending => pingora_timeout::timeout(limit, work).await.ok(),
-    }
-}
 
 /// One request's timer.
 #[derive(Default)]

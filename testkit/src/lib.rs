@@ -6,6 +6,7 @@ pub mod client;
 pub mod embeddings;
 pub mod identity;
 pub mod safety;
+pub mod shipped_configs;
 pub mod sign_in;
 pub mod tokens;
 pub mod wire;

@@ -14,6 +14,15 @@ pub(super) enum LogFileError {
     Empty(PathBuf),
     #[error("{} has no request that can be used: {why}; {remedy}", .path.display())]
     NoRequest { path: PathBuf, why: String, remedy: &'static str },
+    /// `flag` says whose log a file is.
+    #[error("{} is no log that this program knows by its first line; say whose it is with {flag}", .path.display())]
+    Unknown { path: PathBuf, flag: &'static str },
+    /// `flags` choose a time range.
+    #[error(
+        "{flags} choose from a ledger, and {} is a log file, which is read whole: leave them out, and export the time range that you want",
+        .path.display()
+    )]
+    RangeOfFile { path: PathBuf, flags: &'static str },
 }
 
 /// Opens a file that is not empty.

@@ -17,8 +17,10 @@ mod mock;
 mod online;
 mod pages;
 mod rehearse;
+mod replaying;
 mod shadow;
 mod simulate;
+mod stoppable;
 mod usage;
 
 use std::path::Path;

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::stoppable;
 use crate::config::{Config, Secrets};
 use crate::rehearse::finding::Severity;
 use crate::rehearse::run::{Options, rehearse};
-use crate::rehearse::{RehearsalError, report};
+use crate::rehearse::{RehearsalError, remove_all, report};
 
 /// What to rehearse.
 #[derive(Debug, Args)]
@@ -44,7 +45,7 @@ fn severity(text: &str) -> Result<FailOn, String> {
 }
 
 /// Rehearses, and prints the result. Exit code 0 if nothing is found, 1 if something is, 2 for a config with errors, 3 if
-/// it can't be rehearsed.
+/// it can't be rehearsed, 128 and its number if a signal stops it.
 pub(super) fn run(arguments: &RehearseArguments) -> ExitCode {
     let path = &arguments.config;
     let text = match std::fs::read_to_string(path) {
@@ -66,9 +67,15 @@ pub(super) fn run(arguments: &RehearseArguments) -> ExitCode {
         eprintln!("spillway rehearse: {what}");
         ExitCode::from(3)
     };
-    let rehearsal = match rehearse(&path.display().to_string(), &text, &config, &options) {
-        Ok(rehearsal) => rehearsal,
-        Err(error) => {
+    let name = path.display().to_string();
+    let rehearsal = match stoppable::run(move || rehearse(&name, &text, &config, &options)) {
+        Ok(Ok(Ok(rehearsal))) => rehearsal,
+        Ok(Err(stopped)) => {
+            remove_all();
+            return stopped.exit_code();
+        }
+        Err(error) => return failed(&error),
+        Ok(Ok(Err(error))) => {
             let _ = failed(&error);
             return ExitCode::from(if matches!(error.source, RehearsalError::NoSuchFault { .. }) { 2 } else { 3 });
         }

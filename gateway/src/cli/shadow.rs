@@ -7,12 +7,10 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::log_file::{self, LogFileError, no_request};
-use crate::clock::Clock;
+use super::replaying::{self, ReplayingError, file_name, ledger_or, range, write_picture};
 use crate::config::Config;
-use crate::ledger::usage::parse_time;
-use crate::simulate::picture;
 use crate::simulate::replay::{ReplayError, shadow};
-use crate::simulate::scenario::{Draft, ScenarioError};
+use crate::simulate::scenario::Draft;
 use crate::simulate::shadow::report;
 use crate::simulate::trace::csv::CsvTrace;
 use crate::simulate::trace::foreign::{ForeignTrace, Source};
@@ -74,55 +72,14 @@ enum Format {
     Csv,
 }
 
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-enum ShadowError {
-    #[error("{0}")]
-    Scenario(#[from] ScenarioError),
-    #[error("{0}")]
-    Replay(#[from] ReplayError),
-    #[error("{0}")]
-    Input(#[from] LogFileError),
-    #[error("can't write {}: {source}", .path.display())]
-    Output { path: PathBuf, source: std::io::Error },
-    #[error("{} has no ledger: it doesn't set server.state_dir; give --log", .0.display())]
-    NoLedger(PathBuf),
-    #[error("{} is no log that this program knows by its first line; say whose it is with --format", .0.display())]
-    Format(PathBuf),
-    #[error("--since and --until choose from a ledger, and {} is a log file, which is read whole: leave them out, and export the time range that you want", .0.display())]
-    RangeOfFile(PathBuf),
-    #[error("{0}")]
-    Json(#[from] serde_json::Error),
-}
-
-impl From<TraceError> for ShadowError {
-    fn from(error: TraceError) -> Self {
-        ShadowError::Replay(error.into())
-    }
-}
-
 /// Shadows, and prints the result.
 pub(super) fn run(arguments: &ShadowArguments) -> ExitCode {
-    match report_of(arguments) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(ShadowError::Scenario(error)) => {
-            eprintln!("{error}");
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            eprintln!("spillway: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    replaying::print(report_of(arguments))
 }
 
-fn report_of(arguments: &ShadowArguments) -> Result<String, ShadowError> {
+fn report_of(arguments: &ShadowArguments) -> Result<String, ReplayingError> {
     let draft = Draft::read(&arguments.config, &arguments.set)?;
-    let name = arguments.config.file_name().unwrap_or(arguments.config.as_os_str()).to_string_lossy().into_owned();
-    let mut scenario = draft.scenario(&name)?;
+    let mut scenario = draft.scenario(&file_name(&arguments.config))?;
     let mut notes = scenario.take_everything_unknown();
     let (mut trace, file) = trace(arguments, &scenario.config, &mut notes)?;
     let assumptions = Assumptions { seed: arguments.seed, ..Assumptions::default() };
@@ -131,10 +88,7 @@ fn report_of(arguments: &ShadowArguments) -> Result<String, ShadowError> {
         (result, _) => result?,
     };
     outcome.notes.extend(notes);
-    if let Some(path) = &arguments.picture {
-        let write = std::fs::write(path, picture::page(&traffic, std::slice::from_ref(&outcome)));
-        write.map_err(|source| ShadowError::Output { path: path.clone(), source })?;
-    }
+    write_picture(arguments.picture.as_deref(), &traffic, std::slice::from_ref(&outcome))?;
     if arguments.json {
         let result = serde_json::json!({ "traffic": traffic, "outcome": outcome, "comparison": comparison });
         return Ok(serde_json::to_string_pretty(&result)? + "\n");
@@ -145,9 +99,8 @@ fn report_of(arguments: &ShadowArguments) -> Result<String, ShadowError> {
 /// What a log says, and its file, if it is not a ledger.
 type Log = (Box<dyn Trace>, Option<PathBuf>);
 
-fn trace(arguments: &ShadowArguments, config: &Config, notes: &mut Vec<String>) -> Result<Log, ShadowError> {
-    let own = || config.ledger.as_ref().map(|ledger| ledger.folder.clone());
-    let path = arguments.log.clone().or_else(own).ok_or_else(|| ShadowError::NoLedger(arguments.config.clone()))?;
+fn trace(arguments: &ShadowArguments, config: &Config, notes: &mut Vec<String>) -> Result<Log, ReplayingError> {
+    let path = ledger_or(arguments.log.as_deref(), Some(config), &arguments.config, "--log")?;
     let format = match arguments.format {
         Some(format) => format,
         None if arguments.log.is_none() || path.is_dir() || path.extension().is_some_and(|name| name == "sqlite") => Format::Ledger,
@@ -155,20 +108,18 @@ fn trace(arguments: &ShadowArguments, config: &Config, notes: &mut Vec<String>) 
             let mut head = Vec::new();
             let read = log_file::open(&path)?.take(HEAD).read_to_end(&mut head);
             read.map_err(|source| LogFileError::Unreadable { path: path.clone(), source })?;
-            guessed(&String::from_utf8_lossy(&head)).ok_or_else(|| ShadowError::Format(path.clone()))?
+            guessed(&String::from_utf8_lossy(&head)).ok_or_else(|| LogFileError::Unknown { path: path.clone(), flag: "--format" })?
         }
     };
     if format != Format::Ledger && (arguments.since.is_some() || arguments.until.is_some()) {
-        return Err(ShadowError::RangeOfFile(path));
+        return Err(LogFileError::RangeOfFile { path, flags: "--since and --until" }.into());
     }
     let open = || log_file::open(&path);
     let trace: Box<dyn Trace> = match format {
         Format::Ledger => {
             let folder = if path.is_file() { path.parent().unwrap_or(Path::new(".")).to_owned() } else { path.clone() };
-            let now = Clock::new().wall().timestamp_millis();
-            let time = |text: &str| parse_time(text, now).map_err(TraceError::Ledger);
-            let until = arguments.until.as_deref().map_or(Ok(now + 1), time)?;
-            let recorded = RecordedTrace::new(&folder, time(arguments.since.as_deref().unwrap_or(SINCE))?, until)?;
+            let (since, until) = range(arguments.since.as_deref().unwrap_or(SINCE), arguments.until.as_deref())?;
+            let recorded = RecordedTrace::new(&folder, since, until)?;
             if !recorded.has_refusals() {
                 notes.push(
                     "the ledger has no refusals: 429s of backends and requests that limits refused are not in it; set `refusals = true` in [ledger]"

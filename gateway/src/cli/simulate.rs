@@ -1,16 +1,14 @@
 //! `spillway simulate`: what a config would have done with the traffic of a ledger or a CSV file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::log_file::{self, LogFileError, no_request};
+use super::log_file::{self, no_request};
+use super::replaying::{self, ReplayingError, file_name, ledger_or, range, write_picture};
 use crate::balance::target::TargetId;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::usage::parse_time;
-use crate::simulate::picture;
 use crate::simulate::replay::{ReplayError, replay};
 use crate::simulate::report;
 use crate::simulate::scenario::{Draft, Scenario, ScenarioError};
@@ -77,48 +75,12 @@ pub(super) struct SimulateArguments {
     picture: Option<PathBuf>,
 }
 
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-enum SimulateError {
-    #[error("{0}")]
-    Scenario(#[from] ScenarioError),
-    #[error("{0}")]
-    Replay(#[from] ReplayError),
-    #[error("{0}")]
-    Input(#[from] LogFileError),
-    #[error("can't write {}: {source}", .path.display())]
-    Output { path: PathBuf, source: std::io::Error },
-    #[error("{} has no ledger: it doesn't set server.state_dir; give --ledger or --csv", .0.display())]
-    NoLedger(PathBuf),
-    #[error("{0}")]
-    Json(#[from] serde_json::Error),
-}
-
-impl From<TraceError> for SimulateError {
-    fn from(error: TraceError) -> Self {
-        SimulateError::Replay(error.into())
-    }
-}
-
 /// Simulates, and prints the result.
 pub(super) fn run(arguments: &SimulateArguments) -> ExitCode {
-    match simulate(arguments) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(SimulateError::Scenario(error)) => {
-            eprintln!("{error}");
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            eprintln!("spillway: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    replaying::print(simulate(arguments))
 }
 
-fn simulate(arguments: &SimulateArguments) -> Result<String, SimulateError> {
+fn simulate(arguments: &SimulateArguments) -> Result<String, ReplayingError> {
     let scenarios = scenarios(arguments)?;
     let mut trace = trace(arguments, scenarios.first().map(|scenario| &scenario.config))?;
     let assumptions = Assumptions {
@@ -131,10 +93,7 @@ fn simulate(arguments: &SimulateArguments) -> Result<String, SimulateError> {
         (Err(ReplayError::Trace(TraceError::Nothing)), Some(file)) => return Err(no_request(file, &trace.unused(), REMEDY).into()),
         (result, _) => result?,
     };
-    if let Some(path) = &arguments.picture {
-        let write = std::fs::write(path, picture::page(&traffic, &outcomes));
-        write.map_err(|source| SimulateError::Output { path: path.clone(), source })?;
-    }
+    write_picture(arguments.picture.as_deref(), &traffic, &outcomes)?;
     if arguments.json {
         let result = serde_json::json!({ "traffic": traffic, "outcomes": outcomes });
         return Ok(serde_json::to_string_pretty(&result)? + "\n");
@@ -159,20 +118,13 @@ fn scenarios(arguments: &SimulateArguments) -> Result<Vec<Scenario>, ScenarioErr
     Ok(all)
 }
 
-fn trace(arguments: &SimulateArguments, config: Option<&Config>) -> Result<Box<dyn Trace>, SimulateError> {
+fn trace(arguments: &SimulateArguments, config: Option<&Config>) -> Result<Box<dyn Trace>, ReplayingError> {
     if let Some(path) = &arguments.csv {
         return Ok(Box::new(Ordered::new(CsvTrace::new(log_file::open(path)?)?)));
     }
-    let own = || config.and_then(|config| config.ledger.as_ref()).map(|ledger| ledger.folder.clone());
-    let folder = arguments.ledger.clone().or_else(own).ok_or_else(|| SimulateError::NoLedger(arguments.config.clone()))?;
-    let now = Clock::new().wall().timestamp_millis();
-    let time = |text: &str| parse_time(text, now).map_err(TraceError::Ledger);
-    let until = arguments.until.as_deref().map_or(Ok(now + 1), time)?;
-    Ok(Box::new(LedgerTrace::new(&folder, time(&arguments.since)?, until)?))
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let folder = ledger_or(arguments.ledger.as_deref(), config, &arguments.config, "--ledger or --csv")?;
+    let (since, until) = range(&arguments.since, arguments.until.as_deref())?;
+    Ok(Box::new(LedgerTrace::new(&folder, since, until)?))
 }
 
 /// `20%`, or `20`.

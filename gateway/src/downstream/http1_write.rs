@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
@@ -103,12 +102,10 @@ impl Http1Session {
         self.keep &= self.body_left() == 0;
         let sent_at = head.sent_at;
         let mut lines = head.into_lines();
-        lines.extend_from_slice(b"date: ");
-        match sent_at {
-            Some(second) => date::write(second, &mut lines),
-            None => lines.extend_from_slice(get_cached_date().as_bytes()),
+        if let Some(second) = sent_at {
+            date::write_line(second, &mut lines);
         }
-        lines.extend_from_slice(if self.keep { b"\r\nconnection: keep-alive\r\n\r\n" } else { b"\r\nconnection: close\r\n\r\n" });
+        lines.extend_from_slice(if self.keep { b"connection: keep-alive\r\n\r\n" } else { b"connection: close\r\n\r\n" });
         lines
     }
 }

@@ -14,7 +14,8 @@ const ROOM: usize = 1024;
 pub struct ReplyHead {
     /// The status.
     pub status: StatusCode,
-    /// When it is sent, in seconds since 1970, if that is known already: it needs no look at the clock then.
+    /// When it is sent, in seconds since 1970, for its `date`. A stage that knows it sets it, so that the clock is not asked
+    /// again; otherwise it is set as the head is sent. Pingora dates what it writes itself.
     pub sent_at: Option<i64>,
     fields: FieldLines,
 }

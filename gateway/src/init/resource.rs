@@ -4,6 +4,8 @@ use core::net::IpAddr;
 
 use http::Uri;
 
+use crate::safe_url::is_this_machine;
+
 /// A resource and, if given, its deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {
@@ -39,7 +41,7 @@ pub fn read(text: &str) -> Result<Resource, String> {
         return Err(format!("'{place}' is not a URL of a resource; {expected}"));
     }
     let address = host.parse::<IpAddr>().ok();
-    let local = address.is_some_and(|address| address.is_loopback()) || host == "localhost";
+    let local = is_this_machine(host);
     if uri.scheme_str() == Some("http") && !local {
         return Err(format!("'{place}' is not encrypted: http:// is for an imitation on this machine only; write https://"));
     }

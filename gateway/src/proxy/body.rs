@@ -12,12 +12,12 @@ use super::headers;
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
 use super::tunnel::state::Tunnel;
+use crate::clock::Clock;
 use crate::config::Server;
 use crate::connection_phase as connection;
 use crate::downstream::{Http1Session, Session};
 use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, RequestBody, Timing};
-use crate::timer::within;
 
 /// Answers `Expect: 100-continue`: the caller waits for this, and nothing else sends it.
 pub(super) async fn expectation(session: &mut Session<'_>) -> Result<(), IntakeError> {
@@ -61,7 +61,7 @@ pub(super) async fn read_body(
     }
     let began = gateway.clock.now();
     loop {
-        let piece = read_piece(rules.body_timeout, session).await?;
+        let piece = read_piece((rules.body_timeout, &gateway.clock), session).await?;
         let now = gateway.clock.now();
         let Some(piece) = piece else {
             timing.waited += now.since(began);
@@ -97,7 +97,7 @@ async fn gather(gateway: &Gateway, session: &mut Http1Session, rules: &Server, b
     let began = (!session.has_whole_body()).then(|| gateway.clock.now());
     let waited = || began.map_or(Duration::ZERO, |began| gateway.clock.now().since(began));
     while session.body_left() > 0 {
-        let there = in_time(rules.body_timeout, session.gather()).await?;
+        let there = in_time((rules.body_timeout, &gateway.clock), session.gather()).await?;
         if !buffer.covers(there) {
             return Err(Refusal::Overloaded { what: "request bodies" }.into());
         }
@@ -128,12 +128,12 @@ pub(super) fn hand_on(
     IntakeOutcome::Tunnel
 }
 
-async fn read_piece(limit: Duration, session: &mut Session<'_>) -> Result<Option<Bytes>, IntakeError> {
+async fn read_piece(limit: (Duration, &Clock), session: &mut Session<'_>) -> Result<Option<Bytes>, IntakeError> {
     in_time(limit, session.read_body()).await
 }
 
-async fn in_time<T>(limit: Duration, reading: impl Future<Output = pingora::Result<T>>) -> Result<T, IntakeError> {
-    match within(limit, reading).await {
+async fn in_time<T>((limit, clock): (Duration, &Clock), reading: impl Future<Output = pingora::Result<T>>) -> Result<T, IntakeError> {
+    match clock.within(limit, reading).await {
         Some(Ok(read)) => Ok(read),
         Some(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
         Some(Err(error)) if is_broken_framing(&error) => Err(BROKEN_FRAMING.into()),

@@ -102,13 +102,8 @@ impl Exchange {
     ) -> Result<(), Broken> {
         let connection = &mut self.connection;
         connection.begin(std::iter::once(head).chain(body), to_head);
-        let sent = match at_once(|cx| connection.poll_send(cx)).await {
-            Poll::Ready(sent) => sent,
-            Poll::Pending => {
-                let sending = poll_fn(|cx| connection.poll_send(cx));
-                unless_left(caller, clock.within(limit, sending)).await?.ok_or(Broken::TimedOut)?
-            }
-        };
+        let sending = poll_fn(|cx| connection.poll_send(cx));
+        let sent = unless_left(caller, clock.within(limit, sending)).await?.ok_or(Broken::TimedOut)?;
         sent.map_err(|error| self.broken(&error))
     }
 
@@ -265,11 +260,6 @@ async fn until_ready<T>(
         left.as_mut().poll(cx).map(|()| Err(Broken::CallerLeft))
     })
     .await
-}
-
-/// What is there without waiting.
-async fn at_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-    poll_fn(|cx| Poll::Ready(poll(cx))).await
 }
 
 /// Does this unless the caller leaves.

@@ -85,7 +85,7 @@ async fn steps(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCt
     if cors::is_preflight(session) {
         ctx.reply.status = Some(204);
         let head = cors::preflight(session, &ctx.facts.id);
-        respond::bodiless(session, head).await.map_err(|_| IntakeError::CallerLeft)?;
+        respond::bodiless(session, head, &gateway.clock).await.map_err(|_| IntakeError::CallerLeft)?;
         ctx.reply.end = End::Complete;
         return Ok(IntakeOutcome::Answered);
     }
@@ -101,7 +101,7 @@ async fn steps(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCt
         Operation::Inference(inference) => inference,
         Operation::Object(object) => return stored::take_in(gateway, session, ctx, object).await,
         Operation::Usage => return Box::pin(own_usage::answer(gateway, session, &ctx.facts, &mut ctx.timing, &mut ctx.reply)).await,
-        listing => return models(session, &ctx.facts, &mut ctx.reply, &listing).await,
+        listing => return models(gateway, session, &ctx.facts, &mut ctx.reply, &listing).await,
     };
     ctx.facts.api = Some(inference.api);
     may_use_api(&ctx.facts, inference.api)?;
@@ -141,7 +141,13 @@ fn has_room(gateway: &Gateway, facts: &Facts, counted: &mut Counted) -> Result<(
 }
 
 /// `GET /v1/models`, from the config: the models that this caller may use.
-async fn models(session: &mut Session<'_>, facts: &Facts, reply: &mut Reply, call: &Operation) -> Result<IntakeOutcome, IntakeError> {
+async fn models(
+    gateway: &Gateway,
+    session: &mut Session<'_>,
+    facts: &Facts,
+    reply: &mut Reply,
+    call: &Operation,
+) -> Result<IntakeOutcome, IntakeError> {
     let allowed = |name: &str| {
         let model = facts.runtime.model(name);
         model.is_some_and(|model| may_use_model(facts, Api::Chat, name, &facts.runtime.pools[model.pool].config).is_ok())
@@ -157,7 +163,7 @@ async fn models(session: &mut Session<'_>, facts: &Facts, reply: &mut Reply, cal
         }
     };
     reply.status = Some(200);
-    respond::json(session, StatusCode::OK, &body, &facts.id).await.map_err(|_| IntakeError::CallerLeft)?;
+    respond::json(session, StatusCode::OK, &body, &facts.id, &gateway.clock).await.map_err(|_| IntakeError::CallerLeft)?;
     reply.end = End::Complete;
     Ok(IntakeOutcome::Answered)
 }

@@ -58,7 +58,7 @@ pub(super) async fn say(
     gateway_headers::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts.records.len());
     own.reply.status = Some(status.as_u16());
     own.reply.bytes_out += body.len();
-    let limit = own.facts.runtime.config.server.write_timeout;
+    let limit = (own.facts.runtime.config.server.write_timeout, &gateway.clock);
     match respond::send(session, Some(head), body, true, limit).await {
         Ok(()) => End::Complete,
         Err(_) => End::CallerLeft,

@@ -65,7 +65,8 @@ pub(super) async fn answer(
     logged::record(own.copies, own.reply, &body);
     let mut head = respond::head(StatusCode::OK, content_type, length, &own.facts.id);
     gateway_headers::complete(own, model_request, &mut head, &last_resort.backend, own.attempts.records.len());
-    respond::send(session, Some(head), body, true, own.facts.runtime.config.server.write_timeout).await?;
+    let limit = (own.facts.runtime.config.server.write_timeout, &gateway.clock);
+    respond::send(session, Some(head), body, true, limit).await?;
     Ok(true)
 }
 

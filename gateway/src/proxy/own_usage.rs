@@ -38,7 +38,7 @@ pub(super) async fn answer(
         _ => Refusal::NoLedger,
     })?;
     reply.status = Some(200);
-    respond::json(session, StatusCode::OK, &request::body(&rows), &facts.id).await.map_err(|_| IntakeError::CallerLeft)?;
+    respond::json(session, StatusCode::OK, &request::body(&rows), &facts.id, &gateway.clock).await.map_err(|_| IntakeError::CallerLeft)?;
     reply.end = End::Complete;
     Ok(IntakeOutcome::Answered)
 }

@@ -21,7 +21,7 @@ pub(super) async fn refuse(gateway: &Gateway, session: &mut Session<'_>, own: Ow
         headers::rate_limits(head, &refusal.remaining().unwrap_or(own.remaining));
         gateway_headers::describe(own.facts, own.timing, own.copies, head, None, own.attempts.records.len());
     };
-    own.reply.bytes_out = respond::refuse(session, refusal, own.facts.dialect, &own.facts.id, complete).await?;
+    own.reply.bytes_out = respond::refuse(session, refusal, own.facts.dialect, &own.facts.id, &gateway.clock, complete).await?;
     Ok(())
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn run(
     gateway.metrics.requests.rescued(&model_request.pool.config.name, result);
     if end == End::Cut {
         let event = respond::error_event(model_request.api, broke(kind), "upstream_error", due.continuation.sequence());
-        deliver::cut_off(session, &ctx.facts, &mut ctx.reply, event).await;
+        deliver::cut_off(session, &ctx.facts, &mut ctx.reply, event, &gateway.clock).await;
     }
     AttemptEnd::Over(end)
 }

@@ -9,8 +9,8 @@ use spillway_plugins::api::{Api, Dialect};
 
 use super::refusal::{Refusal, retry_seconds};
 use super::{cors, headers};
+use crate::clock::Clock;
 use crate::downstream::{HeadFields as _, ReplyHead, Session};
-use crate::timer::within;
 
 /// `retry-after-ms`
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -64,6 +64,7 @@ pub async fn refuse(
     refusal: &Refusal,
     dialect: Dialect,
     request_id: &str,
+    clock: &Clock,
     complete: impl FnOnce(&mut ReplyHead),
 ) -> pingora::Result<usize> {
     let shape = refusal.shape();
@@ -89,7 +90,7 @@ pub async fn refuse(
     if refusal.closes() {
         session.close_after();
     }
-    write_whole(session, head, body.into()).await?;
+    write_whole(session, head, body.into(), clock).await?;
     if unread || refusal.closes() {
         linger(session).await;
     }
@@ -100,30 +101,37 @@ pub async fn refuse(
 ///
 /// # Errors
 /// If nothing more can be written to the caller.
-pub async fn json(session: &mut Session<'_>, status: StatusCode, body: &Value, request_id: &str) -> pingora::Result<()> {
+pub async fn json(session: &mut Session<'_>, status: StatusCode, body: &Value, request_id: &str, clock: &Clock) -> pingora::Result<()> {
     let body = body.to_string().into_bytes();
     let head = head(status, "application/json", Some(body.len()), request_id);
-    write_whole(session, head, body.into()).await
+    write_whole(session, head, body.into(), clock).await
 }
 
-/// Writes a part of an answer within a time limit: a head, bytes of the body, and with `over` its end. Pingora limits the writes of a body, but not those of a head or of the
-/// end.
+/// Writes a part of an answer within a time limit by this clock: a head, bytes of the body, and with `over` its end. Pingora
+/// limits the writes of a body, but not those of a head or of the end.
 ///
 /// # Errors
 /// If nothing more can be written to the caller, or the caller doesn't read in time.
-pub async fn send(session: &mut Session<'_>, mut head: Option<ReplyHead>, body: Bytes, over: bool, limit: Duration) -> pingora::Result<()> {
+pub async fn send(
+    session: &mut Session<'_>,
+    mut head: Option<ReplyHead>,
+    body: Bytes,
+    over: bool,
+    (limit, clock): (Duration, &Clock),
+) -> pingora::Result<()> {
     if let Some(head) = &mut head {
+        head.sent_at.get_or_insert_with(|| clock.wall().timestamp());
         cors::allow(&session.req_header().headers, head);
     }
-    within(limit, session.write(head, body, over)).await.unwrap_or_else(does_not_read)
+    clock.within(limit, session.write(head, body, over)).await.unwrap_or_else(does_not_read)
 }
 
 /// Writes bytes of a body whose head was sent, within a time limit, and with `over` its end.
 ///
 /// # Errors
 /// As for [`send`].
-pub async fn send_body(session: &mut Session<'_>, body: Bytes, over: bool, limit: Duration) -> pingora::Result<()> {
-    within(limit, session.write_body(body, over)).await.unwrap_or_else(does_not_read)
+pub async fn send_body(session: &mut Session<'_>, body: Bytes, over: bool, (limit, clock): (Duration, &Clock)) -> pingora::Result<()> {
+    clock.within(limit, session.write_body(body, over)).await.unwrap_or_else(does_not_read)
 }
 
 fn does_not_read() -> pingora::Result<()> {
@@ -134,18 +142,18 @@ fn does_not_read() -> pingora::Result<()> {
 ///
 /// # Errors
 /// If nothing more can be written to the caller.
-pub async fn bodiless(session: &mut Session<'_>, head: ReplyHead) -> pingora::Result<()> {
+pub async fn bodiless(session: &mut Session<'_>, head: ReplyHead, clock: &Clock) -> pingora::Result<()> {
     let limit = session.write_timeout().unwrap_or(Duration::from_secs(30));
-    send(session, Some(head), Bytes::new(), true, limit).await
+    send(session, Some(head), Bytes::new(), true, (limit, clock)).await
 }
 
 /// Writes head and body at once.
-async fn write_whole(session: &mut Session<'_>, head: ReplyHead, body: Bytes) -> pingora::Result<()> {
+async fn write_whole(session: &mut Session<'_>, head: ReplyHead, body: Bytes, clock: &Clock) -> pingora::Result<()> {
     if session.req_header().method == Method::HEAD {
-        return bodiless(session, head).await;
+        return bodiless(session, head, clock).await;
     }
     let limit = session.write_timeout().unwrap_or(Duration::from_secs(30));
-    send(session, Some(head), body, true, limit).await
+    send(session, Some(head), body, true, (limit, clock)).await
 }
 
 /// The head of an answer that the gateway makes. Without a length it is chunked.

@@ -1,41 +1,30 @@
 //! `spillway rehearse`: the user's own config against every fault that it may meet, in one process, on virtual time and
 //! without a network. See `docs/rehearse.md`.
 //!
-//! | file | idea |
+//! | room | idea |
 //! |---|---|
-//! | [`place`] | a key of the file, and its line |
-//! | [`fault`] | what can go wrong |
-//! | [`derive`] | which faults a config can meet |
-//! | `staging` | the config with everything replaced that reaches beyond this process |
-//! | `wall`, `services` | stand-ins for backends, token services, issuers, Redis |
-//! | `credential`, `traffic`, `client` | who calls, when, and what the caller sees |
-//! | `idle` | time that jumps on when nothing happens |
-//! | `play` | one fault from beginning to end |
-//! | [`run`] | all of them |
-//! | `figures`, `sums`, `alerts` | what a fault showed, in numbers, and which alerts it sets off |
-//! | [`outcome`] | all of it as data |
-//! | [`finding`], [`findings`] | what should be changed: a file for each kind |
+//! | [`run`] | all faults of a config: a plan, a play and a measure of each |
+//! | [`plan`] | which faults it can meet, and the requests for each |
+//! | `play` | one fault from beginning to end, with stand-ins for everything beyond this process |
+//! | `measure` | what it showed, in numbers |
+//! | [`findings`] | what should be changed: a file for each kind |
 //! | [`report`] | as text, and as a page |
+//!
+//! What they hand to each other: a key of the file and its line ([`place`]), what can go wrong ([`fault`]), what it showed
+//! ([`outcome`]), what should be changed ([`finding`]).
 
-mod alerts;
-mod client;
-mod credential;
-pub mod derive;
 pub mod fault;
-mod figures;
 pub mod finding;
 pub mod findings;
-pub(crate) mod idle;
+mod measure;
 pub mod outcome;
 pub mod place;
+pub mod plan;
 mod play;
 pub mod report;
 pub mod run;
-mod services;
-mod staging;
-mod sums;
-mod temporary;
-mod traffic;
-mod wall;
 
 pub use play::RehearsalError;
+#[cfg(test)]
+pub(crate) use play::idle;
+pub(crate) use play::temporary::remove_all;

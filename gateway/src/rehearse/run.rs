@@ -2,18 +2,20 @@
 //! time of its own.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::alerts::{Evidence, alerts};
-use super::derive::{baseline, faults};
 use super::fault::{Fault, FaultKind};
+use super::findings;
+use super::measure::alerts::{Evidence, alerts};
+use super::measure::sums;
 use super::outcome::{FaultOutcome, Rehearsal, RequestOutcome};
 use super::place::Lines;
-use super::play::{Played, RehearsalError, play};
-use super::{findings, staging, sums, traffic};
+use super::plan::derive::{baseline, faults};
+use super::plan::traffic::{Plan, plan};
+use super::play::wall::FIRST_TOKEN;
+use super::play::{Played, RehearsalError, play, staging};
 use crate::config::Config;
 
 /// Faults that are rehearsed at once. They mostly wait for their time to jump.
@@ -52,27 +54,30 @@ pub fn rehearse(name: &str, text: &str, config: &Config, options: &Options) -> R
             return Err(FaultError { fault: format!("--only '{only}'"), source: RehearsalError::NoSuchFault { there } });
         }
     }
+    let planned = |fault: Fault| (plan(config, &fault), fault);
     // The baseline says why nobody may ask for a pool.
-    let is_asked = |fault: &Fault| !traffic::plan(config, fault).requests.is_empty();
-    let wanted: Vec<Fault> = derived.all.into_iter().filter(is_wanted).filter(is_asked).collect();
-    let none = baseline(config, &lines);
-    let played = play(config, &none).map_err(|source| FaultError { fault: none.name(), source })?;
+    let is_asked = |(plan, _): &(Plan, Fault)| !plan.requests.is_empty();
+    let wanted: Vec<(Plan, Fault)> = derived.all.into_iter().filter(is_wanted).map(planned).filter(is_asked).collect();
+    let (plan, none) = planned(baseline(config, &lines));
+    let played = play(config, &none, plan).map_err(|source| FaultError { fault: none.name(), source })?;
     let usual = Usual::of(&played);
     let baseline = outcome(config, none, played, &usual);
-    let faults = all(config, &wanted, &usual)?;
+    let faults = all(config, wanted, &usual)?;
     let findings = findings::all(config, &lines, &baseline, &faults);
     let not_applicable = derived.not_applicable;
     Ok(Rehearsal { config: name.to_owned(), replaced: staging::replaced(config), baseline, faults, not_applicable, findings })
 }
 
-fn all(config: &Config, faults: &[Fault], usual: &Usual) -> Result<Vec<FaultOutcome>, FaultError> {
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+fn all(config: &Config, faults: Vec<(Plan, Fault)>, usual: &Usual) -> Result<Vec<FaultOutcome>, FaultError> {
+    let threads = AT_ONCE.min(faults.len());
+    let (next, done) = (Mutex::new(faults.into_iter().enumerate()), Mutex::new(BTreeMap::new()));
+    let take = || next.lock().next();
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(faults.len()) {
+        for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((at, fault)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, faults.get(at)?))) {
-                    let outcome = match play(config, fault) {
-                        Ok(played) => Ok(outcome(config, fault.clone(), played, usual)),
+                while let Some((at, (plan, fault))) = take() {
+                    let outcome = match play(config, &fault, plan) {
+                        Ok(played) => Ok(outcome(config, fault, played, usual)),
                         Err(source) => Err(FaultError { fault: fault.name(), source }),
                     };
                     done.lock().insert(at, outcome);
@@ -104,7 +109,7 @@ impl Usual {
 
     /// Without the time that the model itself takes.
     fn added(&self, request: &RequestOutcome) -> Duration {
-        let own = self.0.get(&Usual::key(request)).copied().unwrap_or(super::wall::FIRST_TOKEN);
+        let own = self.0.get(&Usual::key(request)).copied().unwrap_or(FIRST_TOKEN);
         request.added.saturating_sub(if request.status == 200 { own } else { Duration::ZERO })
     }
 }

@@ -6,8 +6,9 @@ use std::os::unix::net::UnixStream as StdStream;
 use super::handover::predecessor::{HandoverError, hand_over_to};
 use super::handover::successor::Successor;
 use super::inherited_sockets::Sockets;
-use super::lifecycle::{Ending, Launch, Running, launch};
+use super::launch::{Launch, launch};
 use super::reload::Source;
+use super::running::{Ending, Running};
 use super::start_error::StartError;
 use crate::config::Config;
 

@@ -1,7 +1,8 @@
 //! `spillway rehearse`, as users run it; and that what it shows is what the real gateway does.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use spillway::clock::Clock;
@@ -246,6 +247,26 @@ async fn what_is_rehearsed_is_what_the_real_gateway_does_against_real_mocks() {
             _ => None,
         };
         assert_eq!(shown(&outcome.requests), really(outcome, fault).await, "{}", outcome.fault.name());
+    }
+}
+
+#[test]
+fn a_rehearsal_that_is_stopped_leaves_no_folder_behind() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let (_folder, path) = file(ALL_AROUND);
+        let temporary = tempfile::tempdir().unwrap();
+        let there = || std::fs::read_dir(temporary.path()).unwrap().count();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
+        command.env_clear().env("TMPDIR", temporary.path()).args(["rehearse", "--only", "ledger-full", "-c"]).arg(&path);
+        let mut rehearsal = command.stdout(Stdio::null()).spawn().unwrap();
+        while there() == 0 {
+            assert_eq!(rehearsal.try_wait().unwrap(), None, "it makes a folder for the ledger");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let sent = Command::new("kill").arg(signal).arg(rehearsal.id().to_string()).status().unwrap();
+        assert!(sent.success());
+        assert_eq!(rehearsal.wait().unwrap().code(), Some(code), "{signal}");
+        assert_eq!(there(), 0, "{signal}");
     }
 }
 

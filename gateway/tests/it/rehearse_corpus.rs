@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+use spillway_testkit::shipped_configs::{self, root};
 
 /// The exit code and the findings of a config. No secret of it is there.
 fn rehearse(path: &Path, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
@@ -86,37 +83,10 @@ fn at_least_nineteen_of_twenty_planted_mistakes_are_found_by_the_program() {
 #[ignore = "a minute or more: make rehearse-corpus"]
 fn good_configs_cause_no_alarm_by_the_program() {
     let folder = tempfile::tempdir().unwrap();
-    let azure = std::fs::read_to_string(root().join("deploy/azure/spillway.toml")).unwrap();
-    let azure = [
-        ("@FIRST_URL@", "https://first.openai.azure.com"),
-        ("@SECOND_URL@", "https://second.openai.azure.com"),
-        ("@FIRST_LOCATION@", "swedencentral"),
-        ("@SECOND_LOCATION@", "francecentral"),
-        ("@MODEL@", "gpt-4o"),
-        ("@PTU@", "gpt4o-ptu"),
-        ("@PAYG@", "gpt4o-payg"),
-        ("@CLIENT_ID@", "00000000-0000-0000-0000-000000000000"),
-        ("@TENANT@", "00000000-0000-0000-0000-000000000000"),
-        ("@AUDIENCE@", "api://spillway"),
-    ]
-    .into_iter()
-    .fold(azure, |text, (name, value)| text.replace(name, value));
-    let filled = folder.path().join("azure.toml");
-    std::fs::write(&filled, azure).unwrap();
-    let mut paths = vec![filled, root().join("deploy/debian/spillway.toml")];
-    paths.extend(["entra", "example", "metering", "minimal", "spillway"].map(|name| root().join(format!("conf/{name}.toml"))));
-    // Of the documents: what they leave out is added.
-    let pools = "\n[[backends]]\nname = \"a\"\nkind = \"azure-openai\"\nurl = \"https://a.openai.azure.com\"\n\n[[backends]]\nname = \"b\"\n\
-                 kind = \"azure-openai\"\nurl = \"https://b.openai.azure.com\"\n\n[[pools]]\nname = \"chat\"\nmodels = [\"gpt-4o\"]\n\
-                 members = [{ backend = \"a\" }, { backend = \"b\", priority = 2 }]\n\n[[consumers]]\nname = \"c\"\n\
-                 keys = [{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }]\n";
-    for page in ["capacity", "semantic-cache", "install"] {
-        let text = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap();
-        let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        let server = if block.contains("[server]") { "" } else { "[server]\nlisten = [\"127.0.0.1:0\"]\n" };
-        let pools = if block.contains("[[pools]]") { "" } else { pools };
-        let path = folder.path().join(format!("{page}.toml"));
-        std::fs::write(&path, format!("{server}{block}{pools}")).unwrap();
+    let mut paths = Vec::new();
+    for (name, text) in shipped_configs::all() {
+        let path = folder.path().join(name.replace('/', "-"));
+        std::fs::write(&path, text).unwrap();
         paths.push(path);
     }
     assert!(paths.len() >= 10);

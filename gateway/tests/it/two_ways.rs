@@ -86,3 +86,18 @@ async fn a_head_that_is_handed_over_has_a_heads_time() {
     let got = tokio::time::timeout(Duration::from_secs(60), connection.answer()).await.expect("it waits for the rest of the head");
     assert_eq!(got.unwrap().status, 408);
 }
+
+#[tokio::test]
+async fn an_answer_of_a_backend_and_one_of_the_gateway_say_when_they_were_sent() {
+    let (gateway, _backend) = gateway("").await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    let unknown = chat(false).to_string().replace("\"m\"", "\"nothing\"");
+    for (body, status) in [(chat(false).to_string(), 200), (unknown, 404)] {
+        connection.send(spillway_testkit::client::post("/v1/chat/completions", &[], body.as_bytes())).await.unwrap();
+        let got = connection.answer().await.unwrap();
+        let dates: Vec<&str> = got.head.headers.iter().filter(|(name, _)| name == "date").map(|(_, value)| value.as_str()).collect();
+        assert_eq!((got.status, dates.len()), (status, 1), "{dates:?}");
+        let sent = chrono::DateTime::parse_from_rfc2822(dates[0]).unwrap();
+        assert!(sent.timestamp() > 1_700_000_000, "{sent}");
+    }
+}

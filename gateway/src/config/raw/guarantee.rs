@@ -7,35 +7,51 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::limits::{RawMoneyBudget, RawRequestQuota, RawTokenQuota};
+use super::limits::{RawLimits, RawMoneyBudget, RawRequestQuota, RawTokenQuota};
 use super::one_or_many::OneOrMany;
 
 /// What is guaranteed.
-#[derive(Debug, Clone, JsonSchema)]
+#[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub enum RawGuarantee {
     /// A part of each limit, such as `"20%"`.
     Percent(String),
     /// An amount of some limits.
-    Amounts(Box<RawGuaranteed>),
+    Amounts(#[schemars(with = "RawGuaranteed")] Box<RawLimits>),
 }
 
+// Not `RawLimits` flattened: serde would no longer say where a wrong value stands, nor which keys there are.
 /// What is guaranteed of some limits. The others have no guarantee.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RawGuaranteed {
+struct RawGuaranteed {
     /// Requests in any 60 seconds.
-    pub requests_per_minute: Option<u64>,
+    requests_per_minute: Option<u64>,
     /// Tokens in any 60 seconds.
-    pub tokens_per_minute: Option<u64>,
+    tokens_per_minute: Option<u64>,
     /// Requests at the same time.
-    pub concurrent_requests: Option<u64>,
+    concurrent_requests: Option<u64>,
     /// Requests per period, which must be one of the parent's.
-    pub request_quota: Option<OneOrMany<RawRequestQuota>>,
+    request_quota: Option<OneOrMany<RawRequestQuota>>,
     /// Tokens per period, which must be one of the parent's.
-    pub token_quota: Option<OneOrMany<RawTokenQuota>>,
+    token_quota: Option<OneOrMany<RawTokenQuota>>,
     /// Money per period, which must be one of the parent's.
-    pub budget: Option<OneOrMany<RawMoneyBudget>>,
+    budget: Option<OneOrMany<RawMoneyBudget>>,
+}
+
+impl From<RawGuaranteed> for RawLimits {
+    fn from(raw: RawGuaranteed) -> Self {
+        let RawGuaranteed { requests_per_minute, tokens_per_minute, concurrent_requests, request_quota, token_quota, budget } = raw;
+        RawLimits {
+            requests_per_minute,
+            tokens_per_minute,
+            concurrent_requests,
+            request_quota,
+            token_quota,
+            budget,
+            ..RawLimits::default()
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for RawGuarantee {
@@ -50,7 +66,7 @@ impl<'de> Deserialize<'de> for RawGuarantee {
                 Ok(RawGuarantee::Percent(text.to_owned()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawGuarantee, A::Error> {
-                RawGuaranteed::deserialize(MapAccessDeserializer::new(map)).map(|amounts| RawGuarantee::Amounts(Box::new(amounts)))
+                RawGuaranteed::deserialize(MapAccessDeserializer::new(map)).map(|amounts| RawGuarantee::Amounts(Box::new(amounts.into())))
             }
         }
         deserializer.deserialize_any(Given)

@@ -26,7 +26,7 @@ pub use backends::{RawAzureApi, RawBackend, RawBackendAuth};
 pub use consumers::{RawCertificateName, RawConsumer, RawKey};
 pub use file::RawConfig;
 pub use groups::RawGroup;
-pub use guarantee::{RawGuarantee, RawGuaranteed};
+pub use guarantee::RawGuarantee;
 pub use limits::{RawClass, RawLimits, RawMoneyBudget, RawPeriod, RawRequestQuota, RawTokenQuota};
 pub use metering::{
     RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawShip, RawTierPrice,

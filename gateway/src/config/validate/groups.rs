@@ -3,7 +3,7 @@
 use spillway_plugins::limits::{Guarantee, LimitId, LimitKind, Rules, Window};
 use spillway_plugins::prices::Money;
 
-use super::limits::{self, Located, Written};
+use super::limits::{self, Located};
 use super::portal;
 use crate::config::checker::Checker;
 use crate::config::raw::{RawConsumer, RawGroup, RawGuarantee};
@@ -166,8 +166,7 @@ fn amounts(raw: &RawGuarantee, child: &Child<'_>, parent: &Group, key: &str, che
             limits.iter().map(|(_, limit)| part(*limit)).collect()
         }
         RawGuarantee::Amounts(raw) => {
-            let written = Written::from(&**raw);
-            let given = limits::located(&written, key, "0 guarantees nothing; leave it out", check);
+            let given = limits::located(raw, key, "0 guarantees nothing; leave it out", check);
             for Located { key, id, .. } in &given {
                 if !limits.iter().any(|(known, _)| known == id) {
                     let text = format!("group '{}' has no {} of which something could be guaranteed", parent.name, id);

@@ -4,8 +4,7 @@ use spillway_plugins::limits::{Calendar, Class, LimitId, LimitKind, Period, Rule
 use spillway_plugins::prices::Money;
 
 use crate::config::checker::Checker;
-use crate::config::raw::{OneOrMany, RawClass, RawGuaranteed, RawLimits, RawMoneyBudget, RawOnRedisLoss, RawPeriod};
-use crate::config::raw::{RawRequestQuota, RawTokenQuota};
+use crate::config::raw::{RawClass, RawLimits, RawOnRedisLoss, RawPeriod};
 use crate::config::{ConsumerLimits, WhenLost};
 
 fn period(raw: RawPeriod) -> Period {
@@ -46,42 +45,6 @@ pub(super) fn when_lost(raw: Option<RawOnRedisLoss>) -> WhenLost {
     }
 }
 
-/// Limits as they are written: of a scope, or what is guaranteed of them.
-pub(super) struct Written<'r> {
-    pub(super) requests_per_minute: Option<u64>,
-    pub(super) tokens_per_minute: Option<u64>,
-    pub(super) concurrent_requests: Option<u64>,
-    request_quota: Option<&'r OneOrMany<RawRequestQuota>>,
-    token_quota: Option<&'r OneOrMany<RawTokenQuota>>,
-    budget: Option<&'r OneOrMany<RawMoneyBudget>>,
-}
-
-impl<'r> From<&'r RawLimits> for Written<'r> {
-    fn from(raw: &'r RawLimits) -> Self {
-        Written {
-            requests_per_minute: raw.requests_per_minute,
-            tokens_per_minute: raw.tokens_per_minute,
-            concurrent_requests: raw.concurrent_requests,
-            request_quota: raw.request_quota.as_ref(),
-            token_quota: raw.token_quota.as_ref(),
-            budget: raw.budget.as_ref(),
-        }
-    }
-}
-
-impl<'r> From<&'r RawGuaranteed> for Written<'r> {
-    fn from(raw: &'r RawGuaranteed) -> Self {
-        Written {
-            requests_per_minute: raw.requests_per_minute,
-            tokens_per_minute: raw.tokens_per_minute,
-            concurrent_requests: raw.concurrent_requests,
-            request_quota: raw.request_quota.as_ref(),
-            token_quota: raw.token_quota.as_ref(),
-            budget: raw.budget.as_ref(),
-        }
-    }
-}
-
 /// A limit, and its key.
 pub(super) struct Located {
     pub(super) key: String,
@@ -89,13 +52,13 @@ pub(super) struct Located {
     pub(super) limit: u64,
 }
 
-/// All limits, with their keys. `zero` is what an amount of zero would mean.
-pub(super) fn located(written: &Written<'_>, key: &str, zero: &str, check: &mut Checker<'_>) -> Vec<Located> {
+/// All limits, or what is guaranteed of them, with their keys. `zero` is what an amount of zero would mean.
+pub(super) fn located(raw: &RawLimits, key: &str, zero: &str, check: &mut Checker<'_>) -> Vec<Located> {
     let mut all: Vec<Located> = Vec::new();
     for (given, kind) in [
-        (written.requests_per_minute, LimitKind::Requests),
-        (written.tokens_per_minute, LimitKind::Tokens),
-        (written.concurrent_requests, LimitKind::Concurrent),
+        (raw.requests_per_minute, LimitKind::Requests),
+        (raw.tokens_per_minute, LimitKind::Tokens),
+        (raw.concurrent_requests, LimitKind::Concurrent),
     ] {
         let key = format!("{key}.{}", kind.label());
         if given == Some(0) {
@@ -103,17 +66,17 @@ pub(super) fn located(written: &Written<'_>, key: &str, zero: &str, check: &mut 
         }
         all.extend(given.map(|limit| Located { key, id: LimitId { kind, calendar: None }, limit }));
     }
-    for (at, quota) in written.request_quota.iter().flat_map(|all| all.all()) {
+    for (at, quota) in raw.request_quota.iter().flat_map(|all| all.all()) {
         let key = format!("{key}.request_quota{at}");
         let amount = whole(quota.requests, &format!("{key}.requests"), zero, check);
         window(&mut all, key, LimitKind::RequestQuota, amount, (quota.period, quota.time_zone.as_ref()), check);
     }
-    for (at, quota) in written.token_quota.iter().flat_map(|all| all.all()) {
+    for (at, quota) in raw.token_quota.iter().flat_map(|all| all.all()) {
         let key = format!("{key}.token_quota{at}");
         let amount = whole(quota.tokens, &format!("{key}.tokens"), zero, check);
         window(&mut all, key, LimitKind::Quota, amount, (quota.period, quota.time_zone.as_ref()), check);
     }
-    for (at, budget) in written.budget.iter().flat_map(|all| all.all()) {
+    for (at, budget) in raw.budget.iter().flat_map(|all| all.all()) {
         let key = format!("{key}.budget{at}");
         let amount = Money::from_usd(budget.usd).filter(|money| money.0 > 0).map(|money| money.0);
         if amount.is_none() {
@@ -162,7 +125,7 @@ fn window(
 const MOST_WINDOWS: usize = 24;
 
 fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
-    let located = located(&Written::from(raw), key, "0 would refuse everything; leave the consumer out instead", check);
+    let located = located(raw, key, "0 would refuse everything; leave the consumer out instead", check);
     let windows: Vec<Window> =
         located.iter().filter_map(|one| Some(Window { kind: one.id.kind, calendar: one.id.calendar?, limit: one.limit })).collect();
     if windows.len() > MOST_WINDOWS {

@@ -82,7 +82,9 @@ pub(in crate::proxy) async fn send(
         head.set(&header::AGE, itoa::Buffer::new().format(age).as_bytes());
     }
     gateway_headers::complete(&own, model_request, &mut head, &entry.backend, 0);
-    respond::send(session, Some(head), kept.body, true, server.write_timeout).await.map_err(|_| IntakeError::CallerLeft)?;
+    respond::send(session, Some(head), kept.body, true, (server.write_timeout, &gateway.clock))
+        .await
+        .map_err(|_| IntakeError::CallerLeft)?;
     own.reply.end = End::Complete;
     Ok(())
 }

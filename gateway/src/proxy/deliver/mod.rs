@@ -37,7 +37,7 @@ use super::unfinished::AnswerReader;
 use super::{cached, gateway_headers, headers, logged, metering, respond, stored, transformed, usage_bound};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
-use crate::clock::Tick;
+use crate::clock::{Clock, Tick};
 use crate::config::OnDisconnect;
 use crate::downstream::{HeadFields as _, Session};
 use crate::http1::answer_head::AnswerHead;
@@ -157,10 +157,10 @@ pub(super) async fn join(
 }
 
 /// Sends an error event to a caller whose stream broke, and leaves the transfer unfinished.
-pub(super) async fn cut_off(session: &mut Session<'_>, facts: &Facts, reply: &mut Reply, event: Bytes) {
+pub(super) async fn cut_off(session: &mut Session<'_>, facts: &Facts, reply: &mut Reply, event: Bytes, clock: &Clock) {
     reply.bytes_out += event.len();
     let caller = session;
-    let _ = respond::send(caller, None, event, false, facts.runtime.config.server.write_timeout).await;
+    let _ = respond::send(caller, None, event, false, (facts.runtime.config.server.write_timeout, clock)).await;
     break_off(caller).await;
 }
 
@@ -174,7 +174,7 @@ async fn break_off(caller: &mut Session<'_>) {
     caller.shutdown().await;
 }
 
-impl Deliverer<'_, '_, '_> {
+impl<'g> Deliverer<'_, '_, 'g> {
     /// How to replace an answer in which the upstream reports an error; `None` if the caller gets it unchanged, because
     /// other targets would answer the same, or because this is not known.
     fn replacement(&self, fault: retry::Fault) -> Option<ReplaceReason> {
@@ -287,7 +287,7 @@ impl Deliverer<'_, '_, '_> {
         self.ctx.reply.bytes_out += length;
         self.committed = true;
         let body = if held.len() > 1 { held.concat().into() } else { held.into_iter().next().unwrap_or_default() };
-        let sent = respond::send(self.session, Some(head), body, over, self.write_timeout()).await;
+        let sent = respond::send(self.session, Some(head), body, over, self.write_limit()).await;
         sent.map_err(|_| Delivery::CallerLeft)
     }
 
@@ -322,15 +322,15 @@ impl Deliverer<'_, '_, '_> {
 
     async fn write(&mut self, bytes: Bytes) -> bool {
         self.ctx.reply.bytes_out += bytes.len();
-        respond::send_body(self.session, bytes, false, self.write_timeout()).await.is_ok()
+        respond::send_body(self.session, bytes, false, self.write_limit()).await.is_ok()
     }
 
-    fn write_timeout(&self) -> Duration {
-        self.ctx.facts.runtime.config.server.write_timeout
+    fn write_limit(&self) -> (Duration, &'g Clock) {
+        (self.ctx.facts.runtime.config.server.write_timeout, &self.attempt.gateway.clock)
     }
 
     async fn finish(&mut self) -> Delivery {
-        let sent = respond::send_body(self.session, Bytes::new(), true, self.write_timeout()).await;
+        let sent = respond::send_body(self.session, Bytes::new(), true, self.write_limit()).await;
         if sent.is_ok() { Delivery::Complete } else { Delivery::CallerLeft }
     }
 

@@ -9,7 +9,8 @@ use crate::proxy::fixtures::{get, post, session};
 /// The answer to a request that is refused, and whether its connection ends.
 async fn refused(request: &str, refusal: &Refusal) -> (Response, bool) {
     let (mut session, mut caller) = session(request).await;
-    let length = refuse(&mut session, refusal, Dialect::OpenAi, "the-id", |head| head.add_parsed("x-more", b"1")).await.unwrap();
+    let length =
+        refuse(&mut session, refusal, Dialect::OpenAi, "the-id", &Clock::new(), |head| head.add_parsed("x-more", b"1")).await.unwrap();
     let got = caller.answer().await;
     assert_eq!(
         (length, got.header("x-more"), got.header("x-request-id")),
@@ -39,7 +40,7 @@ async fn a_refusal_says_whether_it_is_worth_another_try() {
 #[tokio::test]
 async fn a_head_without_a_body_is_all_that_a_head_request_gets() {
     let (mut session, caller) = session(get("/v1/models", &[]).replacen("GET", "HEAD", 1)).await;
-    json(&mut session, StatusCode::OK, &json!({ "a": 1 }), "the-id").await.unwrap();
+    json(&mut session, StatusCode::OK, &json!({ "a": 1 }), "the-id", &Clock::new()).await.unwrap();
     drop(session);
     let text = String::from_utf8(caller.bytes().await).unwrap();
     assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\n"), "{text}");
@@ -49,7 +50,7 @@ async fn a_head_without_a_body_is_all_that_a_head_request_gets() {
 #[tokio::test]
 async fn json_is_written_whole_and_is_not_kept_on_the_way() {
     let (mut session, mut caller) = session(get("/v1/models", &[("origin", "https://a.test")])).await;
-    json(&mut session, StatusCode::OK, &json!({ "a": 1 }), "the-id").await.unwrap();
+    json(&mut session, StatusCode::OK, &json!({ "a": 1 }), "the-id", &Clock::new()).await.unwrap();
     let got = caller.answer().await;
     assert_eq!((got.status, got.text().as_str(), got.ended), (200, "{\"a\":1}", Ended::Whole));
     assert_eq!((got.header("cache-control"), got.header("content-type")), (Some("no-store"), Some("application/json")));
@@ -61,7 +62,7 @@ async fn a_caller_that_does_not_read_is_not_waited_for() {
     let (mut session, _caller) = session(get("/v1/models", &[])).await;
     let body = Bytes::from(vec![b'x'; 4 << 20]);
     let head = head(StatusCode::OK, "text/plain", Some(body.len()), "the-id");
-    let error = send(&mut session, Some(head), body, true, Duration::from_millis(50)).await.unwrap_err();
+    let error = send(&mut session, Some(head), body, true, (Duration::from_millis(50), &Clock::new())).await.unwrap_err();
     assert_eq!((error.etype(), error.esource()), (&pingora::ErrorType::WriteTimedout, &pingora::ErrorSource::Downstream));
 }
 
@@ -70,7 +71,7 @@ async fn the_rest_of_a_body_is_read_so_that_its_sender_sees_the_answer() {
     let request = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-length: 10\r\n\r\n01234";
     let (mut session, mut caller) = session(request).await;
     caller.send("56789").await;
-    refuse(&mut session, &Refusal::TooLarge { limit: 5 }, Dialect::OpenAi, "the-id", |_| ()).await.unwrap();
+    refuse(&mut session, &Refusal::TooLarge { limit: 5 }, Dialect::OpenAi, "the-id", &Clock::new(), |_| ()).await.unwrap();
     assert!(session.is_body_done());
     let got = caller.answer().await;
     assert_eq!((got.status, got.header("connection")), (413, Some("close")));

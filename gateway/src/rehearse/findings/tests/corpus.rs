@@ -1,6 +1,8 @@
 //! Configs with one planted mistake each, and good ones.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use spillway_testkit::shipped_configs::{self, root};
 
 use crate::config::{Config, Secrets};
 use crate::import::{Source, import};
@@ -10,10 +12,6 @@ use crate::rehearse::place::Lines;
 
 /// Mistakes that the config alone doesn't show: `tests/it/rehearse_corpus.rs` finds them by a run.
 const BY_A_RUN: [&str; 2] = ["14-budget.toml", "18-quota-refuse.toml"];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// The findings of a file's text.
 fn findings(name: &str, text: &str) -> Vec<Finding> {
@@ -59,68 +57,9 @@ fn planted_mistakes_are_found_at_their_lines() {
     assert_eq!(missed, BY_A_RUN, "only a run shows these");
 }
 
-/// Whole configs that the project ships, and those of its documents.
-fn good() -> Vec<(String, String)> {
-    let root = root();
-    let mut good: Vec<_> = ["conf/entra.toml", "conf/example.toml", "conf/metering.toml", "conf/minimal.toml", "conf/spillway.toml"]
-        .into_iter()
-        .chain(["deploy/debian/spillway.toml", "deploy/azure/spillway.toml"])
-        .map(|name| (name.to_owned(), read(&root.join(name))))
-        .collect();
-    for (_, text) in &mut good {
-        for (name, value) in [
-            ("@FIRST_URL@", "https://first.openai.azure.com"),
-            ("@SECOND_URL@", "https://second.openai.azure.com"),
-            ("@FIRST_LOCATION@", "swedencentral"),
-            ("@SECOND_LOCATION@", "francecentral"),
-            ("@MODEL@", "gpt-4o"),
-            ("@PTU@", "gpt4o-ptu"),
-            ("@PAYG@", "gpt4o-payg"),
-            ("@CLIENT_ID@", "00000000-0000-0000-0000-000000000000"),
-            ("@TENANT@", "00000000-0000-0000-0000-000000000000"),
-            ("@AUDIENCE@", "api://spillway"),
-        ] {
-            *text = text.replace(name, value);
-        }
-    }
-    for (page, at) in [("capacity", 0), ("semantic-cache", 0), ("install", 0)] {
-        let text = read(&root.join(format!("docs/{page}.md")));
-        let block = text.split("```toml\n").skip(1).nth(at).and_then(|rest| rest.split("```").next()).unwrap();
-        let server = if block.contains("[server]") { "" } else { "[server]\nlisten = [\"127.0.0.1:0\"]\n" };
-        // What the page on installing leaves out: it is about the listeners.
-        let pools = if block.contains("[[pools]]") { "" } else { POOLS };
-        good.push((format!("docs/{page}.md"), format!("{server}{block}{pools}")));
-    }
-    good
-}
-
-/// Two regions behind callers with keys.
-const POOLS: &str = r#"
-[[backends]]
-name = "a"
-kind = "azure-openai"
-url = "https://a.openai.azure.com"
-location = "swedencentral"
-
-[[backends]]
-name = "b"
-kind = "azure-openai"
-url = "https://b.openai.azure.com"
-location = "francecentral"
-
-[[pools]]
-name = "chat"
-models = ["gpt-4o"]
-members = [{ backend = "a" }, { backend = "b", priority = 2 }]
-
-[[consumers]]
-name = "c"
-keys = [{ sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" }]
-"#;
-
 #[test]
 fn good_configs_cause_no_alarm() {
-    let good = good();
+    let good = shipped_configs::all();
     assert!(good.len() >= 10, "{}", good.len());
     let found: Vec<_> = good.iter().map(|(name, text)| (name, findings(name, text))).collect();
     let loud: Vec<_> = found.iter().filter(|(_, found)| !alarms(found).is_empty()).map(|(name, found)| (name, alarms(found))).collect();
@@ -153,7 +92,7 @@ fn imports_show_the_weaknesses_of_their_sources() {
 fn every_finding_says_what_happens_and_what_to_do() {
     let folder = root().join("gateway/tests/fixtures/rehearse/planted");
     let planted = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let all = planted.map(|path| (path.display().to_string(), read(&path))).chain(good());
+    let all = planted.map(|path| (path.display().to_string(), read(&path))).chain(shipped_configs::all());
     for (name, text) in all {
         for finding in findings(&name, &text) {
             assert!(finding.place.line.is_some() || finding.severity == Severity::Note, "{name}: {finding:?}");

@@ -4,16 +4,16 @@
 use std::time::Duration;
 
 use super::figures::Figures;
-use super::outcome::{Alert, RequestOutcome};
+use crate::rehearse::outcome::{Alert, RequestOutcome};
 
 /// What alerts look at.
-pub(super) struct Evidence<'e> {
+pub(in crate::rehearse) struct Evidence<'e> {
     /// The requests.
-    pub(super) requests: &'e [RequestOutcome],
+    pub(in crate::rehearse) requests: &'e [RequestOutcome],
     /// The gateway's metrics at the end.
-    pub(super) figures: &'e Figures,
+    pub(in crate::rehearse) figures: &'e Figures,
     /// How long the rehearsal took, in its own time.
-    pub(super) span: Duration,
+    pub(in crate::rehearse) span: Duration,
 }
 
 /// One alert: its name, its severity, its `for` in seconds, and when its condition holds: after so many seconds, or never.
@@ -78,7 +78,7 @@ const NOT_REHEARSED: [&str; 25] = [
 ];
 
 /// The alerts that would fire, the first one first.
-pub(super) fn alerts(evidence: &Evidence<'_>) -> Vec<Alert> {
+pub(in crate::rehearse) fn alerts(evidence: &Evidence<'_>) -> Vec<Alert> {
     let fires = |rule: &Rule| {
         let after = (rule.holds)(evidence)? + rule.lasts;
         Some(Alert { name: rule.name, severity: rule.severity, after: Duration::from_secs_f64(after.round()) })

@@ -8,7 +8,7 @@ use crate::config::{Config, Key, PoolConfig, Rights};
 
 /// How a caller shows who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Credential {
+pub(in crate::rehearse) enum Credential {
     /// Not at all: the config lets everybody in.
     None,
     /// The key of this consumer; see [`key_of`].
@@ -26,20 +26,20 @@ pub(super) enum Credential {
 
 /// A caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller {
+pub(in crate::rehearse) struct Caller {
     /// Its index in `config.consumers`; `None` for one that is not listed.
-    pub(super) consumer: Option<usize>,
+    pub(in crate::rehearse) consumer: Option<usize>,
     /// What it shows.
-    pub(super) credential: Credential,
+    pub(in crate::rehearse) credential: Credential,
 }
 
 /// The key of a consumer in rehearsals.
-pub(super) fn key_of(consumer: usize) -> String {
+pub(in crate::rehearse) fn key_of(consumer: usize) -> String {
     format!("rehearsed-key-of-consumer-{consumer}")
 }
 
 /// Gives each consumer a key for the rehearsal.
-pub(super) fn add_keys(config: &mut Config) {
+pub(in crate::rehearse) fn add_keys(config: &mut Config) {
     for (at, consumer) in config.consumers.iter_mut().enumerate() {
         let stored = Stored::Sha256(digest(key_of(at).as_bytes()));
         consumer.keys.push(Key { stored, validity: Validity::default(), hint: None, created: None });
@@ -47,7 +47,7 @@ pub(super) fn add_keys(config: &mut Config) {
 }
 
 /// Callers that may ask for a model of a pool with this API: consumers without a location fence first.
-pub(super) fn callers(config: &Config, pool: &PoolConfig, model: &str, api: Api) -> Vec<Caller> {
+pub(in crate::rehearse) fn callers(config: &Config, pool: &PoolConfig, model: &str, api: Api) -> Vec<Caller> {
     let mut listed: Vec<usize> = (0..config.consumers.len()).collect();
     listed.sort_by_key(|at| config.consumers[*at].rights.locations.is_some());
     let mut found: Vec<Caller> = listed.into_iter().filter_map(|at| consumer(config, pool, model, api, at)).collect();

@@ -10,26 +10,26 @@ struct Figure {
 
 /// All values.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Figures(Vec<Figure>);
+pub(in crate::rehearse) struct Figures(Vec<Figure>);
 
 impl Figures {
     /// Reads Prometheus's text format.
-    pub(super) fn read(text: &str) -> Self {
+    pub(in crate::rehearse) fn read(text: &str) -> Self {
         Figures(text.lines().filter(|line| !line.starts_with('#')).filter_map(figure).collect())
     }
 
     /// Adds the counters of a gateway that has handed over.
-    pub(super) fn add_counters(&mut self, before: Figures) {
+    pub(in crate::rehearse) fn add_counters(&mut self, before: Figures) {
         self.0.extend(before.0.into_iter().filter(|figure| figure.name.ends_with("_total")));
     }
 
     /// The sum of a metric over all series with these labels; 0 if there is none.
-    pub(super) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(in crate::rehearse) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.of(name, labels).map(|figure| figure.value).sum()
     }
 
     /// Whether a metric has a series with these labels and this value.
-    pub(super) fn has(&self, name: &str, labels: &[(&str, &str)], value: f64) -> bool {
+    pub(in crate::rehearse) fn has(&self, name: &str, labels: &[(&str, &str)], value: f64) -> bool {
         self.of(name, labels).any(|figure| (figure.value - value).abs() < f64::EPSILON)
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fault::{Fault, FaultKind, NotApplicable};
-use super::place::Lines;
 use crate::balance::target::TargetId;
 use crate::config::{BackendAuth, BackendConfig, Config, PoolConfig};
+use crate::rehearse::fault::{Fault, FaultKind, NotApplicable};
+use crate::rehearse::place::Lines;
 
 /// The faults of a config, in the order of [`FaultKind::ALL`], and the kinds that don't apply.
 #[derive(Debug, Clone, PartialEq, Eq)]

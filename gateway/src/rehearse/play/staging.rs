@@ -5,8 +5,8 @@ use std::path::Path;
 
 use spillway_plugins::auth::jwt::Algorithm;
 
-use super::credential;
 use crate::config::{AccessLogConfig, BackendAuth, Config, Durability, Identity, Redis, Secret, TokenAuth, WhenLost};
+use crate::rehearse::plan::credential;
 
 /// Where the stand-ins are.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +81,7 @@ fn identity_at(token: &TokenAuth, service: Option<SocketAddr>) -> TokenAuth {
 }
 
 /// What was replaced, in sentences.
-pub(super) fn replaced(config: &Config) -> Vec<String> {
+pub(in crate::rehearse) fn replaced(config: &Config) -> Vec<String> {
     let mut said = vec![
         "Backends are stand-ins on this machine, without TLS, quotas and provisioned throughput of their own.".to_owned(),
         "Time is virtual: it stands still while anything happens.".to_owned(),
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn nothing_that_is_staged_reaches_beyond_this_machine() {
-        let text = include_str!("../../../conf/spillway.toml").to_owned() + "\n[shadow]\nlisten = [\"127.0.0.1:8083\"]\n";
+        let text = include_str!("../../../../conf/spillway.toml").to_owned() + "\n[shadow]\nlisten = [\"127.0.0.1:8083\"]\n";
         let config = Config::parse(&text, Path::new("c.toml"), &Secrets::stand_ins()).unwrap_or_else(|error| panic!("{error}"));
         let at = SocketAddr::from(([127, 0, 0, 1], 4711));
         let addresses = Addresses {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::figures::Figures;
-use super::outcome::{LimitKept, PoolSums, RequestOutcome, Served, ServedBy, StatusCount};
 use crate::config::Consumer;
+use crate::rehearse::outcome::{LimitKept, PoolSums, RequestOutcome, Served, ServedBy, StatusCount};
 
 /// The sums of each pool, in the order of its first request.
-pub(super) fn by_pool(requests: &[RequestOutcome], figures: &Figures) -> Vec<PoolSums> {
+pub(in crate::rehearse) fn by_pool(requests: &[RequestOutcome], figures: &Figures) -> Vec<PoolSums> {
     let mut pools: Vec<&str> = Vec::new();
     for request in requests.iter().filter(|request| !request.pool.is_empty()) {
         if !pools.contains(&request.pool.as_str()) {
@@ -46,7 +46,7 @@ fn one(pool: &str, requests: &[&RequestOutcome], figures: &Figures) -> PoolSums 
 }
 
 /// The limits of a consumer that sends too much within a minute, and whether they were kept.
-pub(super) fn limits(consumer: &Consumer, flood: &[&RequestOutcome], figures: &Figures) -> Vec<LimitKept> {
+pub(in crate::rehearse) fn limits(consumer: &Consumer, flood: &[&RequestOutcome], figures: &Figures) -> Vec<LimitKept> {
     let rules = &consumer.limits.rules;
     let limit = |name: &str| format!("consumers.{} {name}", consumer.name);
     let mut kept = Vec::new();

@@ -8,8 +8,8 @@ use spillway_plugins::limits::Rules;
 
 use super::credential::{Caller, callers};
 use super::derive::takes_requests;
-use super::fault::{Fault, FaultKind};
 use crate::config::{Config, PoolConfig, lineage};
+use crate::rehearse::fault::{Fault, FaultKind};
 
 /// Requests to each pool.
 const REQUESTS: u32 = 24;
@@ -32,32 +32,32 @@ const FLOOD_TIME: Duration = Duration::from_secs(60);
 
 /// One request to send.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Planned {
+pub(in crate::rehearse) struct Planned {
     /// The pool's index.
-    pub(super) pool: usize,
+    pub(in crate::rehearse) pool: usize,
     /// The model.
-    pub(super) model: String,
+    pub(in crate::rehearse) model: String,
     /// The operation.
-    pub(super) api: Api,
+    pub(in crate::rehearse) api: Api,
     /// Whether a stream is asked for.
-    pub(super) stream: bool,
+    pub(in crate::rehearse) stream: bool,
     /// Who asks.
-    pub(super) caller: Caller,
+    pub(in crate::rehearse) caller: Caller,
     /// When, from the beginning.
-    pub(super) at: Duration,
+    pub(in crate::rehearse) at: Duration,
     /// Whether it belongs to a flood.
-    pub(super) floods: bool,
+    pub(in crate::rehearse) floods: bool,
 }
 
 /// The requests of a fault, in order of time, and why some pools have none.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Plan {
-    pub(super) requests: Vec<Planned>,
-    pub(super) notes: Vec<String>,
+pub(in crate::rehearse) struct Plan {
+    pub(in crate::rehearse) requests: Vec<Planned>,
+    pub(in crate::rehearse) notes: Vec<String>,
 }
 
 /// Plans the requests of a fault.
-pub(super) fn plan(config: &Config, fault: &Fault) -> Plan {
+pub(in crate::rehearse) fn plan(config: &Config, fault: &Fault) -> Plan {
     let mut plan = Plan::default();
     let crowd = u32::try_from(fault.pools.len().max(1)).unwrap_or(1);
     let mut flooded = false;
@@ -171,7 +171,7 @@ fn pause(config: &Config, pool: &PoolConfig, caller: &Caller, model: &str) -> Du
 
 impl Planned {
     /// Its path, and its body.
-    pub(super) fn request(&self, number: usize) -> (&'static str, Value) {
+    pub(in crate::rehearse) fn request(&self, number: usize) -> (&'static str, Value) {
         // No two are equal: none is answered from a cache.
         let text = format!("Rehearsal, request {number}.");
         let messages = json!([{ "role": "user", "content": text }]);

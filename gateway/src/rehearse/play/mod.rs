@@ -1,22 +1,36 @@
 //! Rehearses one fault: starts the wall and the gateway, sends the requests, and notes what became of each.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `staging` | the config with everything replaced that reaches beyond this process |
+//! | `wall`, `services` | stand-ins for backends, token services, issuers, Redis |
+//! | `client` | what the caller sees |
+//! | [`idle`] | time that jumps on when nothing happens |
+//! | `temporary` | the folder of a ledger |
+
+mod client;
+pub(crate) mod idle;
+mod services;
+pub(super) mod staging;
+pub(super) mod temporary;
+pub(super) mod wall;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use client::Seen;
+use services::{CallerIssuer, NOWHERE, silent_redis, token_service};
+use staging::{Addresses, staged};
+use temporary::TemporaryFolder;
 use tokio::task::JoinSet;
+use wall::Wall;
 
-use super::client::{self, Seen};
-use super::credential::{Caller, Credential, key_of};
 use super::fault::{Fault, FaultKind};
-use super::figures::Figures;
-use super::idle;
+use super::measure::figures::Figures;
 use super::outcome::{Attempt, RequestOutcome, Served};
-use super::services::{CallerIssuer, NOWHERE, silent_redis, token_service};
-use super::staging::{Addresses, staged};
-use super::temporary::TemporaryFolder;
-use super::traffic::{Plan, Planned, plan};
-use super::wall::Wall;
+use super::plan::credential::{Caller, Credential, key_of};
+use super::plan::traffic::{Plan, Planned};
 use crate::clock::Clock;
 use crate::config::{BackendAuth, Config};
 use crate::gateway::Gateway;
@@ -71,16 +85,17 @@ const STUCK: Duration = Duration::from_secs(120);
 /// How long after the beginning of a stream the gateway is reloaded or upgraded: some of it has come, and some has not.
 const INTO_STREAM: Duration = Duration::from_millis(500);
 
-/// Rehearses one fault, on this thread.
+/// Rehearses one fault with the requests of its plan, on this thread.
 ///
 /// # Errors
 /// [`RehearsalError`]
-pub(super) fn play(config: &Config, fault: &Fault) -> Result<Played, RehearsalError> {
+pub(super) fn play(config: &Config, fault: &Fault, plan: Plan) -> Result<Played, RehearsalError> {
     // Removed after everything that uses it has ended.
     let folder = (fault.kind == FaultKind::LedgerFull).then(TemporaryFolder::new).transpose()?;
     let path = folder.as_ref().map(TemporaryFolder::path);
     // By the clock of this machine, not by the virtual one.
-    let played = async |clock| tokio::time::timeout(STUCK, async { Stage::set(config, fault, path, clock).await?.play().await }).await;
+    let played =
+        async |clock| tokio::time::timeout(STUCK, async { Stage::set(config, fault, plan, path, clock).await?.play().await }).await;
     idle::run(played)?.unwrap_or(Err(RehearsalError::Stuck))
 }
 
@@ -96,7 +111,7 @@ struct Stage<'c> {
 }
 
 impl<'c> Stage<'c> {
-    async fn set(config: &'c Config, fault: &'c Fault, ledger: Option<&Path>, clock: Clock) -> Result<Self, RehearsalError> {
+    async fn set(config: &'c Config, fault: &'c Fault, plan: Plan, ledger: Option<&Path>, clock: Clock) -> Result<Self, RehearsalError> {
         let mut wall = Wall::start(config, &clock, fault.kind.is_in_the_middle()).await?;
         wall.put_in(config, fault);
         let nowhere = SocketAddr::from(NOWHERE);
@@ -127,7 +142,6 @@ impl<'c> Stage<'c> {
         if fault.kind == FaultKind::DnsGone {
             forget_addresses(&running, fault);
         }
-        let plan = plan(config, fault);
         Ok(Stage { config, fault, clock, running, staged, issuer, plan })
     }
 

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fault::{Fault, FaultKind};
 use crate::clock::Clock;
 use crate::config::scalar::DurationText;
 use crate::config::{Config, Timeouts};
@@ -13,9 +12,10 @@ use crate::mock::fault::MockFault;
 use crate::mock::forced::Forced;
 use crate::mock::server::{self, Mock};
 use crate::mock::settings::{Deployment, Settings};
+use crate::rehearse::fault::{Fault, FaultKind};
 
 /// Until the first token, without a fault.
-pub(super) const FIRST_TOKEN: Duration = Duration::from_millis(400);
+pub(in crate::rehearse) const FIRST_TOKEN: Duration = Duration::from_millis(400);
 /// Between two tokens, where streams should last.
 const SLOW_TOKENS: Duration = Duration::from_millis(50);
 /// What every answer says.

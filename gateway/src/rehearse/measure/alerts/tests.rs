@@ -1,7 +1,7 @@
-use super::super::outcome::Served;
 use super::*;
+use crate::rehearse::outcome::Served;
 
-const FILE: &str = include_str!("../../../../deploy/prometheus/spillway.alerts.yml");
+const FILE: &str = include_str!("../../../../../deploy/prometheus/spillway.alerts.yml");
 
 /// Name, severity and `for` in seconds of every alert of the file.
 fn file() -> Vec<(String, String, f64)> {
