@@ -56,6 +56,7 @@ pub mod request_rules;
 pub mod rescue;
 pub mod responses_socket;
 pub mod retry;
+mod scan;
 pub mod semconv;
 pub mod service_tier;
 pub mod sse;

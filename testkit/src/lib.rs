@@ -5,6 +5,7 @@ pub mod backend;
 pub mod client;
 pub mod embeddings;
 pub mod identity;
+pub mod process;
 pub mod safety;
 pub mod shipped_configs;
 pub mod sign_in;

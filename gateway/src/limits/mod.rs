@@ -1,10 +1,13 @@
 //! Limits at run time: the scopes of consumers, groups and pools, and what is shared with other nodes.
 
 mod account;
+mod agreement;
 mod denied;
 mod node;
 mod provisioned;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod throttles;
 mod usage_history;
 

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::background::{Upkeep, wait_for_backends};
 use super::unattended;
+use crate::audit::Outcome;
 use crate::config::error::ConfigError;
 use crate::config::{AccessLogConfig, Config, Secrets, Server};
 use crate::gateway::Gateway;
@@ -247,7 +248,8 @@ impl Reloader {
         }
         let after = self.status.lock().source.hash.clone();
         if let Some(who) = by.unattended() {
-            unattended::reloaded(&self.gateway, who, [&before, &after], &outcome).await;
+            let changed = outcome.as_ref().is_ok_and(|reloaded| reloaded.changed);
+            unattended::reloaded(&self.gateway, who, [&before, &after], Outcome::from(&outcome), changed).await;
         }
         outcome
     }

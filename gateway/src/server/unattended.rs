@@ -3,18 +3,18 @@
 use serde_json::{Value, json};
 
 use super::handover::predecessor::{HandoverError, TakenOver};
-use super::reload::{ReloadError, Reloaded};
 use crate::audit::{Act, Outcome};
 use crate::gateway::Gateway;
 
 /// The role of such acts.
 const ROLE: &str = "system";
 
-/// `who` has made the gateway re-read its config. Its text had the hash `before`, and has the hash `after` now.
-pub(super) async fn reloaded(gateway: &Gateway, who: &str, [before, after]: [&str; 2], result: &Result<Reloaded, ReloadError>) {
+/// `who` has made the gateway re-read its config. Its text had the hash `before`, and has the hash `after` now; `changed` says
+/// whether anything has changed.
+pub(super) async fn reloaded(gateway: &Gateway, who: &str, [before, after]: [&str; 2], outcome: Outcome, changed: bool) {
     let mut act = Act::new(who, ROLE, None, "config.reload", "");
-    act.has_effect = Some(result.as_ref().is_ok_and(|reloaded| reloaded.changed));
-    (act.before, act.after, act.outcome) = (json!({ "hash": before }), json!({ "hash": after }), Outcome::from(result));
+    act.has_effect = Some(changed);
+    (act.before, act.after, act.outcome) = (json!({ "hash": before }), json!({ "hash": after }), outcome);
     // Counted and logged if it fails.
     let _ = gateway.record(&act).await;
 }

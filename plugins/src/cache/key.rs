@@ -1,20 +1,28 @@
 //! The key of an exact cache: equal for requests with the same meaning, however their JSON is written.
 //!
 //! White space, the order of members and escapes in strings don't count, and neither do members that don't change the
-//! answer. Every part has a tag and its length before it, so that two meanings never have the same encoding. An object
-//! becomes the hash of its sorted members; so the text is read once, and no tree is built.
+//! answer. Every part has a tag and its length before it, so that two meanings never have the same encoding. The members
+//! of an object are sorted, and a long object becomes the hash of them; so the text is read once, and no tree is built.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 
 use super::rules::Offers;
 use crate::api::Api;
-use crate::json::{Kind, MAX_DEPTH, Reader, Value, decode_onto};
+use crate::json::{Kind, MAX_DEPTH, Reader, Value};
 
 /// The key of a request's answer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CacheKey(pub [u8; 32]);
+
+impl Hash for CacheKey {
+    /// It is a hash already: eight bytes of it are as good as all.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)));
+    }
+}
 
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,7 +31,7 @@ impl fmt::Debug for CacheKey {
 }
 
 /// Must change with the encoding, so that keys of other versions never match.
-const VERSION: &[u8] = b"spillway-key-1\n";
+const VERSION: &[u8] = b"spillway-key-2\n";
 
 /// Members of a request that don't change the answer. The model is a separate argument.
 const FORM: [&str; 3] = ["model", "stream", "stream_options"];
@@ -50,9 +58,10 @@ impl Asked {
     pub fn read(namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<Self> {
         simdutf8::basic::from_utf8(body).ok()?;
         let mut walk = Walk {
-            reader: Reader::new(body),
+            reader: Reader::decoding(body),
             text: body,
-            encoded: Vec::with_capacity(body.len() + 128),
+            // A member that is moved is in it twice for a moment.
+            encoded: Vec::with_capacity(2 * body.len() + 128),
             members: Vec::with_capacity(8),
             api,
             offers: Offers::default(),
@@ -81,7 +90,7 @@ fn length(bytes: usize) -> [u8; 8] {
 struct Walk<'t> {
     reader: Reader<'t>,
     text: &'t [u8],
-    /// The encoded text so far. A whole object has 33 bytes in it.
+    /// The encoded text so far.
     encoded: Vec<u8>,
     /// The members so far of the objects that are not whole yet.
     members: Vec<Member>,
@@ -132,12 +141,16 @@ impl Walk<'_> {
 
     /// Reads a string, and encodes its text with its length.
     fn string(&mut self) -> Option<()> {
-        let quoted = self.reader.value(0).ok().filter(|value| value.kind == Kind::String)?;
         let begin = self.encoded.len();
         self.encoded.extend_from_slice(&[0; LENGTH]);
-        decode_onto(self.text.get(quoted.range.start + 1..quoted.range.end - 1)?, &mut self.encoded)?;
-        let text = self.encoded.len() - begin - LENGTH;
-        self.encoded.get_mut(begin..begin + LENGTH)?.copy_from_slice(&length(text));
+        self.reader.string_onto(&mut self.encoded)?;
+        self.put_length(begin)
+    }
+
+    /// Writes the length of what was encoded since the place for it, at `begin`.
+    fn put_length(&mut self, begin: usize) -> Option<()> {
+        let encoded = self.encoded.len() - begin - LENGTH;
+        self.encoded.get_mut(begin..begin + LENGTH)?.copy_from_slice(&length(encoded));
         Some(())
     }
 
@@ -162,6 +175,8 @@ impl Walk<'_> {
 
     fn object(&mut self, depth: usize) -> Option<()> {
         let (start, first) = (self.encoded.len(), self.members.len());
+        self.encoded.push(b'{');
+        self.encoded.extend_from_slice(&[0; LENGTH]);
         self.reader.expect(b'{').ok()?;
         self.reader.skip_space();
         if self.reader.peek().ok()? != b'}' {
@@ -176,10 +191,16 @@ impl Walk<'_> {
             }
         }
         self.reader.expect(b'}').ok()?;
-        let digest = self.hash_members(first, depth == 1)?;
+        let body = start + 1 + LENGTH;
+        self.sort_members(first, body, depth == 1)?;
         self.members.truncate(first);
+        let members = self.encoded.get(body..)?;
+        if members.len() <= LONG {
+            return self.put_length(start + 1);
+        }
+        let digest = Sha256::digest(members);
         self.encoded.truncate(start);
-        self.encoded.push(b'{');
+        self.encoded.push(b'h');
         self.encoded.extend_from_slice(&digest);
         Some(())
     }
@@ -202,15 +223,16 @@ impl Walk<'_> {
         Some(())
     }
 
-    /// The hash of the members from `first` on, sorted by their names; `None` if two have the same one.
-    fn hash_members(&mut self, first: usize, top: bool) -> Option<[u8; 32]> {
+    /// Puts the members from `first` on, which are encoded from `body` on, into the order of their names, without those
+    /// that don't count; `None` if two have the same name.
+    fn sort_members(&mut self, first: usize, body: usize, top: bool) -> Option<()> {
         let Walk { encoded, members, api, .. } = self;
         let members = members.get_mut(first..)?;
         members.sort_unstable_by(|one, other| one.name(encoded).cmp(other.name(encoded)));
         if members.windows(2).any(|two| matches!(two, [one, other] if one.name(encoded) == other.name(encoded))) {
             return None;
         }
-        let mut hash = Sha256::new();
+        let end = encoded.len();
         for member in members {
             let name = member.name(encoded);
             let is = |names: &[&str]| names.iter().any(|other| other.as_bytes() == name);
@@ -218,11 +240,16 @@ impl Walk<'_> {
             if top && (is(&FORM) || (*api != Api::Responses && is(&UNSEEN)) || encoded.get(member.value..member.end)? == NULL) {
                 continue;
             }
-            hash.update(encoded.get(member.start..member.end)?);
+            encoded.extend_from_within(member.start..member.end);
         }
-        Some(hash.finalize().into())
+        encoded.drain(body..end);
+        Some(())
     }
 }
+
+/// Members of an object that are longer than this are hashed before the objects around them are sorted: otherwise a text
+/// with many objects around it would be moved once for each of them.
+const LONG: usize = 4096;
 
 /// `null`, encoded.
 const NULL: &[u8] = b"l\0\0\0\0\0\0\0\x04null";

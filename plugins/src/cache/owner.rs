@@ -1,5 +1,7 @@
 //! The owners of cached answers.
 
+use std::fmt::Write as _;
+
 /// Who may get an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheOwner<'n> {
@@ -26,7 +28,12 @@ impl CacheOwner<'_> {
             CacheOwner::Shared(name) => ('s', name),
         };
         // With its length, so that no part of a name can be read as a part of `around`.
-        format!("{kind}{}:{name}{around}", name.len())
+        let mut namespace = String::with_capacity(8 + name.len() + around.len());
+        // Writing to a text can't fail.
+        let _ = write!(namespace, "{kind}{}:", name.len());
+        namespace.push_str(name);
+        namespace.push_str(around);
+        namespace
     }
 }
 

@@ -19,14 +19,14 @@ mod write;
 
 use std::ops::Range;
 
+use crate::scan;
 pub use naming::{Encoded, Interest};
-pub(crate) use text::decode_onto;
 pub use tree::{Item, Tree};
 pub use value::{Kind, Value};
 pub use write::write_text;
 
 use naming::Naming;
-use text::has_control;
+use text::{decode_quoted, has_control};
 use value::decode;
 
 /// Nesting deeper than this is refused; no model API comes near it.
@@ -103,6 +103,20 @@ impl<'t> Reader<'t> {
 
     fn at(text: &'t [u8], at: usize) -> Self {
         Reader { text, at, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: false, strict: false }
+    }
+
+    /// As [`Reader::new`], for callers that decode every string ([`Reader::string_onto`]), and so find what mustn't be in
+    /// one.
+    pub(crate) fn decoding(text: &'t [u8]) -> Self {
+        Reader::at(text, 0)
+    }
+
+    /// Reads a string, and appends its text, whose bytes are not checked for UTF-8. `None` if it is no valid string; then
+    /// a part of the text may have been appended.
+    pub(crate) fn string_onto(&mut self, to: &mut Vec<u8>) -> Option<()> {
+        self.expect(b'"').ok()?;
+        self.at += decode_quoted(self.text.get(self.at..)?, to)?;
+        Some(())
     }
 
     /// Checks the escapes of long strings, too: for texts that others must be able to read.
@@ -359,21 +373,19 @@ impl<'t> Reader<'t> {
         let end = self.text.len().min(self.at.saturating_add(checked));
         loop {
             let rest = self.text.get(self.at..end).unwrap_or_default();
-            let Some(run) = next_mark(rest) else {
+            let Some(run) = (if self.control { scan::special(rest) } else { scan::mark(rest) }) else {
                 self.at = self.at.max(end);
                 self.skip_rest()?;
                 return Ok(escapes);
             };
-            if self.control
-                && let Some(bad) = rest[..run].iter().position(|byte| *byte < 0x20)
-            {
-                self.at += bad;
-                return Err(self.unexpected());
-            }
-            self.at += run + 1;
+            self.at += run;
             match rest.get(run) {
-                Some(b'"') => return Ok(escapes),
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(escapes);
+                }
                 Some(b'\\') => {
+                    self.at += 1;
                     let unicode = self.skip_escape()?;
                     if escapes != Escapes::Unicode {
                         escapes = if unicode { Escapes::Unicode } else { Escapes::Short };
@@ -418,14 +430,6 @@ impl<'t> Reader<'t> {
             }
         }
     }
-}
-
-/// Where the next quote or backslash is. Most strings are names and short words, for which a call costs more than a look
-/// at each byte.
-fn next_mark(text: &[u8]) -> Option<usize> {
-    const NEAR: usize = 12;
-    let near = text.iter().take(NEAR).position(|byte| matches!(byte, b'"' | b'\\'));
-    near.or_else(|| memchr::memchr2(b'"', b'\\', text.get(NEAR..)?).map(|at| NEAR + at))
 }
 
 /// Takes a text, the range of a key in it, whether the key has escapes, and the value.

@@ -1,5 +1,7 @@
 //! The text of a string: its escapes replaced by what they stand for (RFC 8259, section 7).
 
+use crate::scan;
+
 /// Whether any byte is a control character.
 pub(super) fn has_control(text: &[u8]) -> bool {
     // No early exit within a step: a simple fold over a fixed width can be vectorised.
@@ -9,19 +11,33 @@ pub(super) fn has_control(text: &[u8]) -> bool {
 /// Appends the text of a string, given as it is between its quotes.
 ///
 /// The bytes are not checked for UTF-8. `None` if an escape is malformed, or is half of a surrogate pair, or if there is
-/// a control character; then a part of the text may have been appended.
-pub(crate) fn decode_onto(inner: &[u8], to: &mut Vec<u8>) -> Option<()> {
-    if has_control(inner) {
-        return None;
+/// a quote or a control character; then a part of the text may have been appended.
+pub(super) fn decode_onto(inner: &[u8], to: &mut Vec<u8>) -> Option<()> {
+    match next_special(inner, to)? {
+        None => Some(()),
+        Some(_) => None,
     }
-    let mut rest = inner;
+}
+
+/// Appends the text of a string, given from after its first quote. Returns how long it is, with its last quote. As
+/// [`decode_onto`], and also `None` if there is no last quote.
+pub(super) fn decode_quoted(from: &[u8], to: &mut Vec<u8>) -> Option<usize> {
+    next_special(from, to)?
+}
+
+/// Appends text up to a quote. Returns the position after it, if there is one.
+fn next_special(text: &[u8], to: &mut Vec<u8>) -> Option<Option<usize>> {
+    let mut rest = text;
     loop {
-        let Some(run) = memchr::memchr(b'\\', rest) else {
+        let Some(run) = scan::special(rest) else {
             to.extend_from_slice(rest);
-            return Some(());
+            return Some(None);
         };
-        to.extend_from_slice(&rest[..run]);
-        let escaped = &rest[run + 1..];
+        let (plain, from) = rest.split_at(run);
+        to.extend_from_slice(plain);
+        let (&b'\\', escaped) = from.split_first()? else {
+            return (from.first() == Some(&b'"')).then_some(Some(text.len() - from.len() + 1));
+        };
         let plain = match escaped.first()? {
             byte @ (b'"' | b'\\' | b'/') => *byte,
             b'b' => 0x08,

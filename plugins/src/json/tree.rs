@@ -11,7 +11,7 @@ use super::{Escapes, JsonError, Kind, MAX_DEPTH, Reader};
 /// A text, and where its values are.
 #[derive(Debug)]
 pub struct Tree<'t> {
-    text: &'t [u8],
+    text: &'t str,
     nodes: Vec<Node>,
 }
 
@@ -23,14 +23,16 @@ struct Node {
     /// The index of the first node that isn't part of the value.
     next: u32,
     kind: Kind,
+    /// Whether it is a string with escapes.
+    escaped: bool,
 }
 
 impl<'t> Tree<'t> {
     /// Reads a text. `None` if it isn't one JSON value in UTF-8, or if a string has half of a surrogate pair.
     pub fn parse(text: &'t [u8]) -> Option<Self> {
         u32::try_from(text.len()).ok()?;
-        simdutf8::basic::from_utf8(text).ok()?;
-        let mut reader = Reader::new(text).strict();
+        let text = simdutf8::basic::from_utf8(text).ok()?;
+        let mut reader = Reader::new(text.as_bytes()).strict();
         let mut nodes = Vec::with_capacity(16 + text.len() / 32);
         reader.node(0, &mut nodes).ok()?;
         reader.end().ok()?;
@@ -48,37 +50,39 @@ impl Reader<'_> {
     fn node(&mut self, depth: usize, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
         self.skip_space();
         let (index, start) = (nodes.len(), self.at);
-        nodes.push(Node { start: start as u32, end: 0, next: 0, kind: Kind::Null });
-        let kind = match self.peek()? {
+        match self.peek()? {
+            b'"' => return self.text_node(nodes),
             b'{' | b'[' if depth >= MAX_DEPTH => return Err(JsonError::TooDeep { at: self.at }),
             b'{' => {
+                nodes.push(Node::new(start, start, index, Kind::Object));
                 self.members_onto(depth + 1, nodes)?;
-                Kind::Object
             }
             b'[' => {
+                nodes.push(Node::new(start, start, index, Kind::Array));
                 self.items(|reader| reader.node(depth + 1, nodes))?;
-                Kind::Array
             }
-            b'"' => {
-                self.text_node()?;
-                Kind::String
+            _ => {
+                let kind = self.value(depth)?.kind;
+                nodes.push(Node::new(start, self.at, index + 1, kind));
+                return Ok(());
             }
-            _ => self.value(depth)?.kind,
-        };
-        let next = nodes.len() as u32;
+        }
+        let next = nodes.len();
         if let Some(node) = nodes.get_mut(index) {
-            *node = Node { start: start as u32, end: self.at as u32, next, kind };
+            *node = Node::new(start, self.at, next, node.kind);
         }
         Ok(())
     }
 
     /// Reads a string. An escape `\u` may be half of a pair, which is found out by decoding it.
-    fn text_node(&mut self) -> Result<(), JsonError> {
+    fn text_node(&mut self, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
         let start = self.at;
         let escapes = self.skip_string(usize::MAX)?;
         if escapes == Escapes::Unicode && decode(&self.text[start..self.at]).is_none() {
             return Err(JsonError::Unexpected { at: start, byte: b'\\' });
         }
+        let escaped = escapes != Escapes::No;
+        nodes.push(Node { escaped, ..Node::new(start, self.at, nodes.len() + 1, Kind::String) });
         Ok(())
     }
 
@@ -91,12 +95,10 @@ impl Reader<'_> {
         }
         loop {
             self.skip_space();
-            let start = self.at;
             if self.peek()? != b'"' {
                 return Err(self.unexpected());
             }
-            self.text_node()?;
-            nodes.push(Node { start: start as u32, end: self.at as u32, next: nodes.len() as u32 + 1, kind: Kind::String });
+            self.text_node(nodes)?;
             self.skip_space();
             self.expect(b':')?;
             self.node(depth, nodes)?;
@@ -110,6 +112,31 @@ impl Reader<'_> {
                 _ => return Err(self.unexpected()),
             }
         }
+    }
+}
+
+impl Node {
+    /// The text is short enough for these numbers ([`Tree::parse`]).
+    fn new(start: usize, end: usize, next: usize, kind: Kind) -> Self {
+        Node { start: start as u32, end: end as u32, next: next as u32, kind, escaped: false }
+    }
+
+    fn is_text(&self, text: &str, name: &str) -> bool {
+        let length = (self.end - self.start) as usize;
+        if !self.escaped {
+            return length == name.len() + 2 && self.inner(text) == name;
+        }
+        length > name.len() + 2 && decode(self.quoted(text).as_bytes()).is_some_and(|decoded| decoded == name)
+    }
+
+    /// As it is written.
+    fn quoted<'t>(&self, text: &'t str) -> &'t str {
+        text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+
+    /// Between the quotes.
+    fn inner<'t>(&self, text: &'t str) -> &'t str {
+        text.get(self.start as usize + 1..self.end as usize - 1).unwrap_or_default()
     }
 }
 
@@ -152,12 +179,13 @@ impl<'a> Item<'a> {
 
     /// As it is written; empty if there is none.
     pub fn bytes(self) -> &'a [u8] {
-        self.node().and_then(|node| self.tree.text.get(node.start as usize..node.end as usize)).unwrap_or_default()
+        self.node().map_or(b"", |node| node.quoted(self.tree.text).as_bytes())
     }
 
     /// The text of a string.
     pub fn text(self) -> Option<Cow<'a, str>> {
-        (self.kind() == Kind::String).then(|| decode(self.bytes()))?
+        let node = self.node().filter(|node| node.kind == Kind::String)?;
+        if node.escaped { decode(node.quoted(self.tree.text).as_bytes()) } else { Some(Cow::Borrowed(node.inner(self.tree.text))) }
     }
 
     /// The text of a string; empty if it is something else.
@@ -176,7 +204,7 @@ impl<'a> Item<'a> {
 
     /// Whether it is a string with this text.
     pub fn is(self, text: &str) -> bool {
-        self.kind() == Kind::String && is_text(self.bytes(), text)
+        self.node().is_some_and(|node| node.kind == Kind::String && node.is_text(self.tree.text, text))
     }
 
     /// Whether it is `true`.
@@ -186,12 +214,26 @@ impl<'a> Item<'a> {
 
     /// The member of an object. If there are several with this name, the last one counts, as in `serde_json`.
     pub fn get(self, name: &str) -> Item<'a> {
-        self.raw_members().filter(|(key, _)| is_text(key.bytes(), name)).last().map_or(self.none(), |(_, value)| value)
+        self.find(name).map_or(self.none(), |index| Item { index, ..self })
     }
 
     /// Whether an object has a member, be it `null`.
     pub fn has(self, name: &str) -> bool {
-        self.raw_members().any(|(key, _)| is_text(key.bytes(), name))
+        self.find(name).is_some()
+    }
+
+    /// The index of a member's value, of the last one with this name.
+    fn find(self, name: &str) -> Option<usize> {
+        let end = self.node().filter(|node| node.kind == Kind::Object)?.next as usize;
+        let (mut at, mut found) = (self.index + 1, None);
+        while at < end {
+            let key = self.tree.nodes.get(at)?;
+            if key.is_text(self.tree.text, name) {
+                found = Some(at + 1);
+            }
+            at = self.tree.nodes.get(at + 1)?.next as usize;
+        }
+        found
     }
 
     /// The elements of an array; none of anything else.
@@ -202,12 +244,8 @@ impl<'a> Item<'a> {
 
     /// The members of an object, in the order of the text; none of anything else.
     pub fn members(self) -> impl Iterator<Item = (Cow<'a, str>, Item<'a>)> {
-        self.raw_members().map(|(name, value)| (name.text().unwrap_or_default(), value))
-    }
-
-    fn raw_members(self) -> impl Iterator<Item = (Item<'a>, Item<'a>)> {
         let mut inner = self.inner(Kind::Object);
-        std::iter::from_fn(move || inner.next().zip(inner.next()))
+        std::iter::from_fn(move || Some((inner.next()?.text().unwrap_or_default(), inner.next()?)))
     }
 
     fn inner(self, kind: Kind) -> Inner<'a> {
@@ -231,17 +269,6 @@ impl<'a> Inner<'a> {
         }
         self.at = self.tree.nodes.get(index)?.next as usize;
         Some(Item { tree: self.tree, index })
-    }
-}
-
-/// Whether a quoted string has this text.
-fn is_text(quoted: &[u8], text: &str) -> bool {
-    let Some(inner) = quoted.get(1..quoted.len().saturating_sub(1)) else { return false };
-    match inner.len().cmp(&text.len()) {
-        std::cmp::Ordering::Less => false,
-        std::cmp::Ordering::Equal => inner == text.as_bytes(),
-        // Only with escapes.
-        std::cmp::Ordering::Greater => inner.contains(&b'\\') && decode(quoted).is_some_and(|decoded| decoded == text),
     }
 }
 

@@ -1,11 +1,13 @@
 //! A text as a JSON string (RFC 8259, section 7), with no more escapes than are needed.
 
+use crate::scan;
+
 /// Appends a text with its quotes.
 pub fn write_text(text: &str, to: &mut Vec<u8>) {
     to.reserve(text.len() + 2);
     to.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = next_escape(rest) {
+    while let Some(at) = scan::special(rest) {
         let (plain, from) = rest.split_at(at);
         to.extend_from_slice(plain);
         let Some((&byte, after)) = from.split_first() else { break };
@@ -32,25 +34,6 @@ fn escape(byte: u8, to: &mut Vec<u8>) {
         }
     };
     to.extend_from_slice(&[b'\\', short]);
-}
-
-fn is_escaped(byte: u8) -> bool {
-    byte < b' ' || byte == b'"' || byte == b'\\'
-}
-
-/// Where the first byte is that must be escaped.
-fn next_escape(bytes: &[u8]) -> Option<usize> {
-    const STEP: usize = 32;
-    let mut done = 0;
-    // No early exit within a step: a simple fold over a fixed width can be vectorised.
-    for step in bytes.chunks_exact(STEP) {
-        if step.iter().fold(false, |hit, byte| hit | is_escaped(*byte)) {
-            break;
-        }
-        done += STEP;
-    }
-    let rest = bytes.get(done..)?;
-    rest.iter().position(|byte| is_escaped(*byte)).map(|at| done + at)
 }
 
 #[cfg(test)]

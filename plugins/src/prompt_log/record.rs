@@ -91,8 +91,9 @@ struct Editor<'e> {
 
 impl Editor<'_> {
     /// Redacted first, as a whole: a sensitive text must not be hidden by the cut.
-    fn edit(&self, text: &str) -> String {
-        let text = self.redactor.map_or(Cow::Borrowed(text), |redactor| Cow::Owned(redactor.redact(&unescaped(text)).into_owned()));
+    fn edit<'t>(&self, text: impl Into<Cow<'t, str>>) -> String {
+        let text = text.into();
+        let text = self.redactor.and_then(|redactor| redacted(redactor, &text)).map_or(text, Cow::Owned);
         if text.len() <= self.longest {
             return text.into_owned();
         }
@@ -121,19 +122,31 @@ impl Editor<'_> {
         text
     }
 
-    fn answered(&self, message: &answer::Message, cut: bool) -> Message {
-        let edit = |text: &str| match () {
-            () if cut => self.edit_cut(text),
-            () if message.finish.is_some() => self.edit(text),
-            () => self.edit_unfinished(text),
+    fn answered(&self, message: answer::Message, cut: bool) -> Message {
+        let answer::Message { role, text, calls, finish } = message;
+        let edit = |text: String| match () {
+            () if cut => self.edit_cut(&text),
+            () if finish.is_some() => self.edit(text),
+            () => self.edit_unfinished(&text),
         };
         Message {
-            role: self.edit(&message.role).into(),
-            text: edit(&message.text),
+            role: self.edit(role).into(),
+            text: edit(text),
             attachments: 0,
-            calls: message.calls.iter().map(|call| Call { name: self.edit(&call.name), arguments: edit(&call.arguments) }).collect(),
-            finish: message.finish.as_deref().map(|finish| self.edit(finish)),
+            calls: calls.into_iter().map(|call| Call { name: self.edit(call.name), arguments: edit(call.arguments) }).collect(),
+            finish: finish.map(|finish| self.edit(finish)),
         }
+    }
+}
+
+/// A text without its sensitive parts; `None` if it stays as it is.
+fn redacted(redactor: &Redactor, text: &str) -> Option<String> {
+    match unescaped(text) {
+        Cow::Borrowed(text) => match redactor.redact(text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(redacted) => Some(redacted),
+        },
+        Cow::Owned(text) => Some(redactor.redact(&text).into_owned()),
     }
 }
 
@@ -188,10 +201,12 @@ fn unescaped(text: &str) -> Cow<'_, str> {
 pub fn content(api: Api, body: Option<Request<'_>>, answer: Option<Answer<'_>>, redactor: Option<&Redactor>, longest: usize) -> Content {
     let editor = Editor { redactor, longest };
     let (read, prompt_cut) = body.map_or((None, false), |body| asked(api, body, &editor));
-    let tools = read.iter().flat_map(|(prompt, _)| &prompt.tools).map(|name| editor.edit(name)).collect();
-    let prompt = read.as_ref().map(|(prompt, cut)| prompt.messages.iter().map(|message| cut.message(message)).collect());
+    let (prompt, tools) = read.map_or((None, Vec::new()), |(prompt::Prompt { messages, tools, .. }, cut)| {
+        let messages = messages.into_iter().map(|message| cut.message(message)).collect();
+        (Some(messages), tools.into_iter().map(|name| editor.edit(name)).collect())
+    });
     let (completion, completion_cut) = answer.map_or_else(Default::default, |answer| answered(api, answer));
-    let completion = completion.iter().map(|message| editor.answered(message, completion_cut)).collect();
+    let completion = completion.into_iter().map(|message| editor.answered(message, completion_cut)).collect();
     Content { prompt, prompt_cut, tools, completion, completion_cut }
 }
 
@@ -203,25 +218,25 @@ struct Edited<'e> {
 }
 
 impl Edited<'_> {
-    fn message(&self, message: &prompt::Message) -> Message {
-        let call = |call: &prompt::Call| Call { name: self.text(&call.name), arguments: self.arguments(&call.arguments) };
+    fn message(&self, message: prompt::Message) -> Message {
+        let call = |call: prompt::Call| Call { name: self.text(call.name), arguments: self.arguments(call.arguments) };
         Message {
             role: message.role.name().into(),
-            text: self.text(&message.text),
+            text: self.text(message.text),
             attachments: message.attachments,
-            calls: message.calls.iter().map(call).collect(),
+            calls: message.calls.into_iter().map(call).collect(),
             finish: None,
         }
     }
 
     /// A text that ends with the unfinished string is the one that was cut.
-    fn text(&self, text: &str) -> String {
+    fn text(&self, text: String) -> String {
         let is_cut = self.unfinished.as_ref().is_some_and(|cut| !cut.is_empty() && text.ends_with(cut.as_str()));
-        if is_cut { self.editor.edit_cut(text) } else { self.editor.edit(text) }
+        if is_cut { self.editor.edit_cut(&text) } else { self.editor.edit(text) }
     }
 
     /// Arguments may be JSON that was closed after the cut.
-    fn arguments(&self, text: &str) -> String {
+    fn arguments(&self, text: String) -> String {
         let open = text.trim_end_matches(['}', ']']).strip_suffix('"').filter(|_| text.ends_with(['}', ']']));
         let Some((open, cut)) = open.zip(self.unfinished.as_ref().filter(|cut| !cut.is_empty())) else { return self.text(text) };
         let written = serde_json::Value::from(cut.as_str()).to_string();

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::scan;
+
 /// The byte before `at`.
 pub fn before(bytes: &[u8], at: usize) -> Option<u8> {
     bytes.get(at.checked_sub(1)?).copied()
@@ -35,12 +37,7 @@ pub fn digit_at(bytes: &[u8], at: usize) -> bool {
 
 /// The first digit from `at` on.
 pub fn next_digit(bytes: &[u8], at: usize) -> Option<usize> {
-    const STEP: usize = 32;
-    let rest = bytes.get(at..)?;
-    // No early exit within a step: a simple fold over a fixed width can be vectorised.
-    let none = |step: &&[u8]| !step.iter().fold(false, |hit, byte| hit | byte.is_ascii_digit());
-    let skipped = STEP * rest.chunks_exact(STEP).take_while(none).count();
-    rest.get(skipped..)?.iter().position(u8::is_ascii_digit).map(|found| at + skipped + found)
+    scan::digit(bytes.get(at..)?).map(|found| at + found)
 }
 
 /// Where digits in a row begin, from `at` on; then where they end.

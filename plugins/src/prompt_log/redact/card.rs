@@ -2,24 +2,15 @@
 
 use std::ops::Range;
 
-use super::bytes::{before, blank, digit_at, ends_word, in_uuid, next_number, starts_word};
+use super::bytes::{before, blank, digit_at, ends_word, in_uuid, starts_word};
 
 const LONGEST: usize = 19;
 
-/// Calls `hit` with the range of each card number.
-pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
-    let mut at = 0;
-    while let Some(number) = next_number(bytes, at) {
-        at = number.end;
-        // No issuer's numbers begin with another digit.
-        if matches!(bytes[number.start], b'2'..=b'6')
-            && starts_number(bytes, number.start)
-            && let Some(end) = card_end(bytes, number.start)
-        {
-            hit(number.start..end);
-            at = end;
-        }
-    }
+/// The card number that begins with some digits in a row.
+pub fn at(bytes: &[u8], number: &Range<usize>) -> Option<Range<usize>> {
+    // No issuer's numbers begin with another digit.
+    let begins = matches!(bytes[number.start], b'2'..=b'6') && starts_number(bytes, number.start);
+    begins.then(|| card_end(bytes, number.start))?.map(|end| number.start..end)
 }
 
 /// Whether it is the first digit of a number, and not of decimals.

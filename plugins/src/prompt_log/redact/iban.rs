@@ -2,23 +2,14 @@
 
 use std::ops::Range;
 
-use super::bytes::{blank, ends_word, next_number, starts_word};
+use super::bytes::{blank, ends_word, starts_word};
 
-/// Calls `hit` with the range of each account number.
-pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
-    let mut at = 0;
-    while let Some(number) = next_number(bytes, at) {
-        at = number.end;
-        // Two letters, and two digits or more.
-        let Some(start) = number.start.checked_sub(2).filter(|_| number.len() > 1) else { continue };
-        if starts_word(bytes, start)
-            && let Some(len) = country_len(bytes[start], bytes[start + 1])
-            && let Some(end) = iban_end(bytes, start, len)
-        {
-            hit(start..end);
-            at = end;
-        }
-    }
+/// The account number whose check digits begin some digits in a row.
+pub fn at(bytes: &[u8], number: &Range<usize>) -> Option<Range<usize>> {
+    // Two letters, and two digits or more.
+    let start = number.start.checked_sub(2).filter(|_| number.len() > 1)?;
+    let len = starts_word(bytes, start).then(|| country_len(bytes[start], bytes[start + 1]))??;
+    iban_end(bytes, start, len).map(|end| start..end)
 }
 
 /// The end of the number of `len` letters and digits that begins at `start`, if its checksum is correct.

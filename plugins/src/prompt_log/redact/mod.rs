@@ -20,7 +20,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-use bytes::next_digit;
+use bytes::next_number;
 pub use class::Class;
 use merge::Hit;
 use regex::{Regex, RegexBuilder};
@@ -120,25 +120,51 @@ impl Redactor {
         if self.own.is_empty() && bytes.len() <= WORD && bytes.iter().all(u8::is_ascii_lowercase) {
             return hits;
         }
-        // Without a digit three of the finders can't find anything.
-        let digits = next_digit(bytes, 0).is_some();
-        for (_, class) in Class::NAMES.iter().filter(|(_, class)| self.on[class.index()]) {
-            let mut hit = |range| hits.push(Hit { range, label: class.index() });
-            match class {
-                Class::Email => email::find(text, &mut hit),
-                Class::Secret => self.shapes.find(text, &mut hit),
-                Class::Phone if digits => phone::find(bytes, &mut hit),
-                Class::Iban if digits => iban::find(bytes, &mut hit),
-                Class::Card if digits => card::find(bytes, &mut hit),
-                Class::Phone | Class::Iban | Class::Card => {}
-            }
+        if self.has(Class::Email) {
+            email::find(text, &mut |range| hits.push(Hit { range, label: Class::Email.index() }));
         }
+        if self.has(Class::Secret) {
+            self.shapes.find(text, &mut |range| hits.push(Hit { range, label: Class::Secret.index() }));
+        }
+        self.numbers(bytes, &mut hits);
         for (index, own) in self.own.iter().enumerate() {
             // A match can be empty even if the empty string doesn't match: `\b`.
             let found = own.find_iter(text).filter(|found| !found.is_empty());
             hits.extend(found.map(|found| Hit { range: found.range(), label: Class::NAMES.len() + index }));
         }
         hits
+    }
+
+    fn has(&self, class: Class) -> bool {
+        self.on[class.index()]
+    }
+
+    /// What begins with digits. The text is searched for them once for all classes.
+    fn numbers(&self, bytes: &[u8], hits: &mut Vec<Hit>) {
+        const CLASSES: [Class; 3] = [Class::Phone, Class::Iban, Class::Card];
+        if !CLASSES.iter().any(|class| self.has(*class)) {
+            return;
+        }
+        // Where the last match of each class ends.
+        let mut ends = [0; CLASSES.len()];
+        let mut at = 0;
+        while let Some(number) = next_number(bytes, at) {
+            at = number.end;
+            for (class, end) in CLASSES.into_iter().zip(&mut ends) {
+                if !self.has(class) || number.start < *end {
+                    continue;
+                }
+                let found = match class {
+                    Class::Phone => phone::at(bytes, &number, *end),
+                    Class::Iban => iban::at(bytes, &number),
+                    _ => card::at(bytes, &number),
+                };
+                if let Some(range) = found {
+                    *end = range.end;
+                    hits.push(Hit { range, label: class.index() });
+                }
+            }
+        }
     }
 }
 

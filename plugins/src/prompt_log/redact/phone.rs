@@ -5,35 +5,27 @@
 
 use std::ops::Range;
 
-use super::bytes::{at_is, before, blank, digit_at, ends_word, in_uuid, next_number, run, starts_word};
+use super::bytes::{at_is, before, blank, digit_at, ends_word, in_uuid, run, starts_word};
 
 const FEWEST: usize = 7;
 const MOST: usize = 15;
 /// The longest national number, with its 0.
 const MOST_NATIONAL: usize = 13;
 
-/// Calls `hit` with the range of each number.
-pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
-    let mut at = 0;
-    // A number begins with the first of several digits, or with a sign before them.
-    while let Some(number) = next_number(bytes, at) {
-        let sign = number.start.checked_sub(1).filter(|sign| *sign >= at && matches!(bytes[*sign], b'+' | b'('));
-        at = number.end;
-        for start in sign.into_iter().chain([number.start]) {
-            let end = match bytes[start] {
-                b'+' => international(bytes, start),
-                b'(' => bracketed(bytes, start),
-                b'0' if starts_number(bytes, start) => national(bytes, start),
-                b'1'..=b'9' if starts_number(bytes, start) => north_american(bytes, start),
-                _ => None,
-            };
-            if let Some(end) = end.filter(|end| !in_uuid(bytes, start, *end)) {
-                hit(start..end);
-                at = end;
-                break;
-            }
-        }
-    }
+/// The telephone number that begins with some digits in a row, or with a sign before them; what is before `done` belongs
+/// to others.
+pub fn at(bytes: &[u8], number: &Range<usize>, done: usize) -> Option<Range<usize>> {
+    let sign = number.start.checked_sub(1).filter(|sign| *sign >= done && matches!(bytes[*sign], b'+' | b'('));
+    sign.into_iter().chain([number.start]).find_map(|start| {
+        let end = match bytes[start] {
+            b'+' => international(bytes, start),
+            b'(' => bracketed(bytes, start),
+            b'0' if starts_number(bytes, start) => national(bytes, start),
+            b'1'..=b'9' if starts_number(bytes, start) => north_american(bytes, start),
+            _ => None,
+        }?;
+        (!in_uuid(bytes, start, end)).then_some(start..end)
+    })
 }
 
 /// Digits in a row, and the separator before them.
