@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::audit::{Act, Audit, AuditError};
@@ -83,6 +84,8 @@ pub struct Shared {
     pub(crate) stopping: Notify,
     closing: AtomicBool,
     handed_over: AtomicBool,
+    /// Whether another process has this one's state, or is getting it. Changes of that state hold it.
+    frozen: RwLock<bool>,
     /// Tells sockets when it is about to stop.
     pub(crate) closed: Notify,
     /// FairSlots for sockets of the Responses API, and how many of them have something to send.
@@ -148,6 +151,7 @@ impl Gateway {
             stopping: Notify::new(),
             closing: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
+            frozen: RwLock::new(false),
             closed: Notify::new(),
             sockets: FairSlots::new(sockets, sockets),
             busy_sockets: Arc::default(),
@@ -215,6 +219,22 @@ impl Gateway {
     /// Another process accepts connections now, and knows of sessions what this one doesn't.
     pub fn hand_over(&self) {
         self.handed_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Another process gets this one's state: from now on [`Gateway::change`] does nothing. `false`: it doesn't take over.
+    pub fn freeze(&self, frozen: bool) {
+        *self.frozen.write() = frozen;
+    }
+
+    /// Whether another process has this one's state, or is getting it.
+    pub fn is_frozen(&self) -> bool {
+        *self.frozen.read()
+    }
+
+    /// Changes state that another process gets when it takes over. `None` if it is too late: then nothing has changed.
+    pub fn change<T>(&self, change: impl FnOnce() -> T) -> Option<T> {
+        let frozen = self.frozen.read();
+        (!*frozen).then(change)
     }
 
     /// Whether another process has taken over.

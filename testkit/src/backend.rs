@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -170,7 +170,7 @@ impl ScriptedBackend {
     /// # Panics
     /// If it can't listen on the address.
     pub async fn start_at(address: &str, handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
+        let listener = listen(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
         let received = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -225,6 +225,17 @@ impl ScriptedBackend {
     pub fn hung_up(&self) -> usize {
         self.hung_up.load(Ordering::SeqCst)
     }
+}
+
+/// Connections that wait in the kernel to be accepted: on a busy machine hundreds come at once.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: &str) -> std::io::Result<TcpListener> {
+    let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn serve(tcp: TcpStream, number: usize, received: &Mutex<Vec<Received>>, handler: &Handler) {

@@ -2,6 +2,7 @@
 //! them answers with an expected status.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -25,8 +26,12 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
     let (Some(upstream), Some(mut addresses)) = (&backend.upstream, resolve::addresses(&backend)) else { return };
     let name = &backend.config.name;
     let current = Arc::new(ArcSwapOption::empty());
-    addresses.set_health_check(Box::new(Current { check: Arc::clone(&current), thresholds: (rules.healthy_after, rules.unhealthy_after) }));
+    let answered = Arc::new(AtomicBool::new(false));
+    let thresholds = (rules.healthy_after, rules.unhealthy_after);
+    addresses.set_health_check(Box::new(Current { check: Arc::clone(&current), thresholds, answered: Arc::clone(&answered) }));
     let mut sent = 0;
+    // Checks that must still succeed in a row, if the process before this one found it to be down: Pingora's begins anew.
+    let mut lacking = if up.get() { 0 } else { rules.healthy_after };
     loop {
         // Read before the token itself, which may be renewed in between.
         let token = upstream.auth.token().map_or(0, |token| token.number());
@@ -52,7 +57,10 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
         let _ = addresses.update(|_| {}).await;
         addresses.run_health_check(true).await;
         let list = addresses.get_backend();
-        let healthy = list.is_empty() || list.iter().any(|address| addresses.ready(address));
+        if lacking > 0 {
+            lacking = if answered.swap(false, Ordering::Relaxed) { lacking - 1 } else { rules.healthy_after };
+        }
+        let healthy = lacking == 0 && (list.is_empty() || list.iter().any(|address| addresses.ready(address)));
         if up.set(healthy) {
             match healthy {
                 true => info!(backend = %name, pool = %pool, "the health check succeeds again"),
@@ -68,15 +76,18 @@ struct Current {
     check: Arc<ArcSwapOption<HttpHealthCheck>>,
     /// Checks in a row that change the state: successful ones, failed ones.
     thresholds: (usize, usize),
+    /// Set whenever an address passes.
+    answered: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl HealthCheck for Current {
     async fn check(&self, target: &Address) -> pingora::Result<()> {
-        match self.check.load_full() {
-            Some(check) => check.check(target).await,
-            None => Ok(()),
+        if let Some(check) = self.check.load_full() {
+            check.check(target).await?;
         }
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn health_threshold(&self, success: bool) -> usize {

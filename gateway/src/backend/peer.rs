@@ -86,6 +86,11 @@ impl Peers {
         list.get(turn % list.len().max(1)).map(of)
     }
 
+    /// The addresses.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.list.load().iter().map(|address| address.remote.address()).collect()
+    }
+
     /// How many addresses are known.
     pub fn len(&self) -> usize {
         self.list.load().len()

@@ -3,6 +3,9 @@
 //! The rule is like that of an Azure API Management backend circuit breaker: a number of failures (or a percentage of a
 //! minimum number of calls) within a sliding interval opens the circuit, for a short time at first, and for twice as
 //! long after each failed probe, up to `trip`; or for the Retry-After of the answer that opened it.
+//!
+//! A number alone would close a busy target for a fraction of its calls that fail. So failures that are a small share of
+//! the calls ([`LEAST_PERCENT`]) don't open it, and connections that fail do only if no other one was made meanwhile.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -78,7 +81,7 @@ impl Failure {
 /// When the circuit opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threshold {
-    /// This many failures within the interval.
+    /// This many failures within the interval, if they are at least [`LEAST_PERCENT`] of the calls.
     Failures(u32),
     /// This percentage of calls, once there were `min_calls` within the interval.
     Percent {
@@ -165,16 +168,33 @@ pub enum Phase {
     },
 }
 
+/// Failures open the circuit only if they are at least this share of the calls since the first of them, in percent.
+pub const LEAST_PERCENT: u64 = 10;
+
 /// Number of slices that the interval of a percentage rule is counted in.
 const SLICES: u64 = 10;
+
+/// A counted failure.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    at: Tick,
+    /// The consumer that met it; see [`Circuit::failed`].
+    by: u64,
+    /// Whether no connection came about.
+    is_connect: bool,
+    /// How many calls had succeeded before.
+    served_before: u64,
+}
 
 /// One target's circuit. Half-open is an open circuit whose time is over: the target lets one probe through and reports
 /// its result.
 #[derive(Debug, Default)]
 pub struct Circuit {
     phase: Phase,
-    /// Counted failures and the consumers that met them, oldest first; at most as many as the threshold.
-    failures: VecDeque<(Tick, u64)>,
+    /// Counted failures, oldest first; at most as many as the threshold.
+    failures: VecDeque<Counted>,
+    /// Calls that have succeeded.
+    served: u64,
     /// The consumer that met the last counted failure.
     last: u64,
     /// Failed probes in a row.
@@ -228,7 +248,7 @@ impl Circuit {
             return false;
         }
         self.last = by;
-        if !self.crosses_threshold(by, rules, now) {
+        if !self.crosses_threshold(by, !failure.is_provokable(), rules, now) {
             return false;
         }
         self.failures.clear();
@@ -238,9 +258,9 @@ impl Circuit {
         true
     }
 
-    /// Counts a success. A probe's success closes the circuit; returns whether it did. One consumer's success removes
-    /// failures that others met before.
-    pub fn succeeded(&mut self, by: u64, probe: bool, rules: &CircuitRules, now: Tick) -> bool {
+    /// Counts a success of a call that began at `began`. A probe's success closes the circuit; returns whether it did. One
+    /// consumer's success removes failures that others met before.
+    pub fn succeeded(&mut self, by: u64, probe: bool, began: Tick, rules: &CircuitRules, now: Tick) -> bool {
         if let Phase::Open { .. } = self.phase {
             if probe {
                 *self = Circuit::default();
@@ -249,23 +269,38 @@ impl Circuit {
         }
         if matches!(rules.threshold, Threshold::Percent { .. }) {
             self.slice(rules, now).1 += 1;
-        } else if by != 0 && !self.failures.is_empty() {
-            self.failures.retain(|(_, who)| *who == by || *who == 0);
+        } else if !self.failures.is_empty() {
+            self.served += 1;
+            self.failures.retain(|failure| by == 0 || failure.by == by || failure.by == 0);
+            self.answered(began);
         }
         false
     }
 
-    fn crosses_threshold(&mut self, by: u64, rules: &CircuitRules, now: Tick) -> bool {
+    /// A connection was made: those that failed before are no sign that the target is down.
+    pub fn connected(&mut self) {
+        self.failures.retain(|failure| !failure.is_connect);
+    }
+
+    /// A call that began at `began` was answered, over whatever connection: connections that had failed before it began
+    /// are no sign that the target is down. Calls that began before say nothing: a server that stops still answers them.
+    pub fn answered(&mut self, began: Tick) {
+        self.failures.retain(|failure| !failure.is_connect || failure.at > began);
+    }
+
+    fn crosses_threshold(&mut self, by: u64, is_connect: bool, rules: &CircuitRules, now: Tick) -> bool {
         // Two counted failures are from two consumers.
         let least = if by == 0 { 1 } else { 2 };
         match rules.threshold {
             Threshold::Failures(count) => {
                 let count = (count as usize).max(least);
-                self.failures.push_back((now, by));
-                while self.failures.len() > count || self.failures.front().is_some_and(|(first, _)| now.since(*first) > rules.interval) {
+                self.failures.push_back(Counted { at: now, by, is_connect, served_before: self.served });
+                while self.failures.len() > count || self.failures.front().is_some_and(|first| now.since(first.at) > rules.interval) {
                     self.failures.pop_front();
                 }
-                self.failures.len() >= count
+                let failed = self.failures.len() as u64;
+                let served = self.failures.front().map_or(0, |first| self.served - first.served_before);
+                self.failures.len() >= count && failed * 100 >= (failed + served) * LEAST_PERCENT
             }
             Threshold::Percent { percent, min_calls } => {
                 let slice = self.slice(rules, now);
@@ -328,7 +363,7 @@ mod tests {
             assert!(!circuit.failed(FAILURE, 0, false, None, &rules, at(second)));
         }
         for second in 5..9 {
-            circuit.succeeded(0, false, &rules, at(second));
+            circuit.succeeded(0, false, at(second), &rules, at(second));
         }
         assert!(circuit.failed(FAILURE, 0, false, None, &rules, at(10)), "6 of 10");
         let mut aged = Circuit::default();
@@ -344,14 +379,75 @@ mod tests {
         let mut circuit = Circuit::default();
         assert!(circuit.failed(FAILURE, 0, false, Some(SECOND * 100), &rules, at(0)));
         circuit.failed(FAILURE, 0, false, Some(SECOND * 110), &rules, at(1));
-        assert!(!circuit.succeeded(0, false, &rules, at(2)));
+        assert!(!circuit.succeeded(0, false, at(2), &rules, at(2)));
         assert_eq!(circuit.phase(), Phase::Open { until: at(100), limited: false });
         circuit.failed(FAILURE, 0, true, Some(SECOND), &rules, at(50));
         assert_eq!(circuit.phase(), Phase::Open { until: at(100), limited: false }, "never earlier");
         circuit.failed(FAILURE, 0, true, None, &rules, at(100));
         assert_eq!(circuit.phase(), Phase::Open { until: at(130), limited: false });
-        assert!(circuit.succeeded(0, true, &rules, at(130)));
+        assert!(circuit.succeeded(0, true, at(130), &rules, at(130)));
         assert_eq!(circuit.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn connections_that_fail_open_it_only_if_none_is_made_meanwhile() {
+        const NO_CONNECTION: Failure = Failure::Error(ErrorKind::Connect);
+        let rules = rules(Threshold::Failures(3));
+        let mut circuit = Circuit::default();
+        let fails = |circuit: &mut Circuit, second| circuit.failed(NO_CONNECTION, 0, false, None, &rules, at(second));
+        assert!(!fails(&mut circuit, 1) && !fails(&mut circuit, 2));
+        circuit.connected();
+        assert!(!fails(&mut circuit, 3) && !fails(&mut circuit, 4));
+        circuit.answered(at(4));
+        assert!(!fails(&mut circuit, 5) && !fails(&mut circuit, 6));
+        circuit.answered(at(4));
+        assert!(fails(&mut circuit, 7), "what began before they failed says nothing about them");
+    }
+
+    #[test]
+    fn a_small_share_of_failures_does_not_open_it() {
+        let rules = rules(Threshold::Failures(3));
+        for (served, opens) in [(13, true), (14, false)] {
+            let mut circuit = Circuit::default();
+            circuit.failed(FAILURE, 0, false, None, &rules, at(1));
+            circuit.failed(FAILURE, 0, false, None, &rules, at(2));
+            for _ in 0..2 * served {
+                circuit.succeeded(0, false, at(2), &rules, at(3));
+            }
+            assert_eq!(circuit.failed(FAILURE, 0, false, None, &rules, at(4)), opens, "3 of {}", 3 + 2 * served);
+            let again = (0..2).any(|_| circuit.failed(FAILURE, 0, false, None, &rules, at(5)));
+            assert_eq!(again, !opens, "the next failures count anew");
+        }
+    }
+
+    proptest::proptest! {
+        /// Connections fail and are made, in any order: the circuit opens at the failure that is the `count`th in a row
+        /// within the interval, and at no other.
+        #[test]
+        fn only_connections_that_fail_in_a_row_open_it(
+            steps in proptest::collection::vec((0u8..4, 0u64..30), 0..200),
+            count in 1u32..6,
+        ) {
+            let rules = rules(Threshold::Failures(count));
+            let (mut circuit, mut now, mut row) = (Circuit::default(), at(0), Vec::new());
+            for (what, later) in steps {
+                now = now + SECOND * u32::try_from(later).unwrap();
+                match what {
+                    0 => (circuit.connected(), row.clear()).1,
+                    1 => (circuit.succeeded(7, false, now, &rules, now), row.clear()).1,
+                    _ => {
+                        let kind = if what == 2 { ErrorKind::Connect } else { ErrorKind::Tls };
+                        row.push(now);
+                        row.retain(|failed| now.since(*failed) <= rules.interval);
+                        let opens = circuit.failed(Failure::Error(kind), 0, false, None, &rules, now);
+                        proptest::prop_assert_eq!(opens, row.len() >= count as usize);
+                        if opens {
+                            (circuit, row) = (Circuit::default(), Vec::new());
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -377,7 +473,7 @@ mod tests {
             circuit.failed(FAILURE, 0, true, None, &rules, now);
         }
         assert_eq!((waits, circuit.failed_probes()), (vec![5, 10, 20, 30, 30], 5));
-        circuit.succeeded(0, true, &rules, now);
+        circuit.succeeded(0, true, now, &rules, now);
         circuit.failed(FAILURE, 0, false, None, &rules, now);
         assert_eq!(circuit.phase(), Phase::Open { until: now + SECOND * 5, limited: false }, "a success begins anew");
         let short = CircuitRules { trip: SECOND, ..rules };

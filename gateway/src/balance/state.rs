@@ -96,9 +96,9 @@ impl State {
 
     /// A success closes the circuit and ends an outage if it is the probe's success, and removes failures that others
     /// met.
-    pub(super) fn succeeded(&mut self, key: RequestKey, probes: [Probes; 2], rules: &CircuitRules, now: Tick) -> Change {
+    pub(super) fn succeeded(&mut self, key: RequestKey, probes: [Probes; 2], began: Tick, rules: &CircuitRules, now: Tick) -> Change {
         let RequestKey { by, api, .. } = key;
-        let closed = self.shared.circuit.succeeded(by, probes[0].circuit, rules, now);
+        let closed = self.shared.circuit.succeeded(by, probes[0].circuit, began, rules, now);
         let ended = probes[0].outage && self.shared.end_outage(api);
         self.refused.retain(|(refused, _)| *refused != api);
         self.served |= key.bit();
@@ -108,7 +108,7 @@ impl State {
         let mut own_recovered = false;
         if let Some(at) = self.own.iter().position(|(who, _)| *who == by) {
             let own = &mut self.own[at].1;
-            let closed = own.circuit.succeeded(0, probes[1].circuit, rules, now);
+            let closed = own.circuit.succeeded(0, probes[1].circuit, began, rules, now);
             own_recovered = own.end_outage(api) || closed;
             if own.is_clear(now) {
                 self.own.remove(at);

@@ -387,24 +387,27 @@ impl Target {
         self.line.gate.store(state.shared.throttled_until.max(circuit).0, Ordering::Release);
     }
 
-    fn record(&self, key: RequestKey, probes: [Probes; 2], outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
+    fn record(&self, key: RequestKey, probes: [Probes; 2], began: Tick, outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
         let mut state = self.state.lock();
         let mut change = Change::None;
         state.note_asker(key.by);
         state.give_back(key, probes);
+        if !matches!(outcome, Outcome::Failed { .. }) {
+            state.shared.circuit.answered(began);
+        }
         match outcome {
             Outcome::Success { first, signal } => {
                 state.latency.add(first, now);
                 if let Some(left) = signal.headroom() {
                     self.headroom.store((left * f64::from(WHOLE)) as u32, Ordering::Relaxed);
                 }
-                change = state.succeeded(key, probes, rules, now);
+                change = state.succeeded(key, probes, began, rules, now);
                 if let Some(wait) = signal.exhausted_for() {
                     change = state.shared.throttle(wait.min(rules.max_retry_after), now).map_or(change, Change::Throttled);
                 }
             }
             // Enough for a probe, but no call that counts for a percentage.
-            Outcome::CallerFault if probes.iter().any(|probes| probes.any()) => change = state.succeeded(key, probes, rules, now),
+            Outcome::CallerFault if probes.iter().any(|probes| probes.any()) => change = state.succeeded(key, probes, began, rules, now),
             Outcome::CallerFault | Outcome::TooLarge => {}
             Outcome::Throttled { retry_after, .. } => {
                 change = state.throttled(key.by, rules.throttle_for(retry_after), now);
@@ -458,6 +461,11 @@ impl Lease {
         self.probes.iter().any(|probes| probes.any())
     }
 
+    /// A new connection was made for this attempt.
+    pub fn connected(&self) {
+        self.target.state.lock().shared.circuit.connected();
+    }
+
     /// Records how the attempt went. May be called again: an answer that began as a success can still break.
     pub fn record(&mut self, outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
         let probes = std::mem::take(&mut self.probes);
@@ -471,7 +479,7 @@ impl Lease {
                 _ => {}
             }
         }
-        self.target.record(self.key, probes, outcome, rules, now)
+        self.target.record(self.key, probes, self.began, outcome, rules, now)
     }
 }
 

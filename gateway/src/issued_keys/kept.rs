@@ -7,8 +7,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::error::IssueError;
+use super::memory::Source;
 use super::signed::Signer;
 use super::store::IssuedKeys;
+use super::text;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -18,6 +20,11 @@ const FAILING: Duration = Duration::from_secs(2);
 const FORGET: u32 = 240;
 /// How often nodes exchange keys.
 const EXCHANGE: Duration = Duration::from_millis(200);
+/// How long a start waits for each answer of Redis, and for all of them.
+const FIRST: Duration = Duration::from_millis(600);
+const ALL: Duration = Duration::from_secs(10);
+/// Keys in one piece of what is handed over.
+const PIECE: usize = 5000;
 /// Timeout of an exchange.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -47,10 +54,30 @@ impl IssuedKeys {
         }
     }
 
-    /// Reads what other nodes know, for a process that starts; waits at most `limit` for it. Returns at once without Redis.
-    pub async fn join(&self, limit: Duration) {
-        let all = async { while matches!(self.exchange_once().await, Some(true)) {} };
-        let _ = timeout(limit, all).await;
+    /// Reads what other nodes know, for a process that starts: all of it, as long as Redis answers, and for a few seconds at
+    /// most. Returns at once without Redis.
+    pub async fn join(&self) {
+        let all = async { while matches!(timeout(FIRST, self.exchange_once()).await, Ok(Some(true))) {} };
+        if timeout(ALL, all).await.is_err() {
+            warn!("not all issued keys could be read from Redis in time: the others are refused until they are read");
+        }
+    }
+
+    /// Reads what another process has just written to the file.
+    pub async fn catch_up(self: &Arc<Self>) {
+        // If it fails, it is tried again, and reported then.
+        let _ = self.blocking(|keys| if keys.must_save() { keys.save().map_err(IssueError::NotStored) } else { Ok(()) }).await;
+    }
+
+    /// What no file has, for a process that takes over: pieces for [`IssuedKeys::take_over`].
+    pub fn hand_over(&self) -> Vec<String> {
+        let keys = if self.has_file() { self.memory.unsaved() } else { self.memory.all() };
+        keys.chunks(PIECE).map(text::line).collect()
+    }
+
+    /// Takes over what the old process knew.
+    pub fn take_over(&self, piece: &str) {
+        self.memory.learn(text::lines(piece.as_bytes()).keys, Source::Predecessor);
     }
 
     /// Exchanges keys with other nodes, for ever; returns at once without Redis.

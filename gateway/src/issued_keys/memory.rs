@@ -23,6 +23,8 @@ pub(super) enum Source {
     File,
     /// It is in Redis.
     Redis,
+    /// The process before this one knew it; it may be in neither.
+    Predecessor,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +71,7 @@ impl Memory {
         for key in keys {
             let id = Arc::clone(&key.made.id);
             let before = known.get(&id).cloned();
-            if before.is_none() && from == Source::Redis && known.len() >= MOST {
+            if before.is_none() && matches!(from, Source::Redis | Source::Predecessor) && known.len() >= MOST {
                 continue;
             }
             let now = known.entry(Arc::clone(&id)).or_insert_with(|| key.clone());
@@ -94,6 +96,10 @@ impl Memory {
                     unsent.extend((changed && self.is_shared).then_some(id));
                 }
                 Source::File => {}
+                Source::Predecessor => {
+                    unsaved.extend((changed && self.has_file).then(|| Arc::clone(&id)));
+                    unsent.extend((changed && self.is_shared).then_some(id));
+                }
                 Source::Redis => {
                     if changed && self.has_file {
                         unsaved.insert(Arc::clone(&id));

@@ -279,6 +279,11 @@ impl IssuedKeys {
         Ok(())
     }
 
+    /// Whether keys are kept in a file.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Whether there is something to save or to read.
     pub(super) fn must_save(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.lock().has_changed() || self.memory.has_unsaved())

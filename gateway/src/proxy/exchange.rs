@@ -87,6 +87,11 @@ impl Exchange {
         }
     }
 
+    /// Whether its connection was made for it.
+    pub(super) fn is_new(&self) -> bool {
+        !self.reused
+    }
+
     /// Sends a request: the bytes of its head and of its body. It ends early if the upstream answers before it has read
     /// everything. `to_head` if it is a `HEAD`.
     ///

@@ -71,12 +71,14 @@ mod upstream_reply;
 mod upstream_request;
 mod usage_bound;
 
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
@@ -162,6 +164,19 @@ impl ProxyHttp for Gateway {
         }
         ctx.reply.bytes_out += body.as_ref().map_or(0, Bytes::len);
         Ok(None)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Self::CTX,
+    ) -> pingora::Result<()> {
+        tunnel::connected(ctx.tunnelled(), reused);
+        Ok(())
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Self::CTX, error: BError) -> BError {

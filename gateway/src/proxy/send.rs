@@ -68,6 +68,9 @@ pub(super) async fn send(
         let caller = &mut *session;
         let asked = async {
             let mut exchange = Exchange::connect(remote, fresh, timeouts.connect.min(left), &gateway.clock, caller).await?;
+            if exchange.is_new() {
+                attempt.state.lease.connected();
+            }
             attempt.state.sent = true;
             exchange.send((head, to_head), body, first.min(left), &gateway.clock, caller).await?;
             let until = (began + first).min(retry_state.deadline);

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 
-use super::listen;
+use super::listen::{self, BACKLOG};
 
 /// Sockets that are not used yet, in the order in which they were passed.
 #[derive(Debug, Default)]
@@ -46,6 +47,8 @@ impl Sockets {
             Some(at) => {
                 let (_, listener) = self.0.remove(at);
                 listener.set_nonblocking(true)?;
+                // Whoever bound it may have set a short queue, in which a burst of new connections would be lost.
+                SockRef::from(&listener).listen(BACKLOG)?;
                 TcpListener::from_std(listener)
             }
             None => listen::bind(address),

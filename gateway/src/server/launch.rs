@@ -13,6 +13,7 @@ use tracing::{error, warn};
 
 use super::admin::{self, Admin, Control};
 use super::background::{Upkeep, wait_for_backends};
+use super::handover::reachable::Reachable;
 use super::handover::successor::Successor;
 use super::inherited_sockets::Sockets;
 use super::listeners::Listeners;
@@ -35,8 +36,8 @@ use crate::runtime::{Runtime, Surroundings};
 use crate::self_request::Internal;
 use crate::telemetry::metrics::Metrics;
 
-/// How long a start waits for the keys that other nodes have issued.
-const KEYS: Duration = Duration::from_millis(600);
+/// How long a process that takes over waits for what the old one has, and it lacks. The old one waits for a minute in all.
+const INHERITED: Duration = Duration::from_secs(40);
 
 /// What a gateway is started with.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
 pub async fn launch(launch: Launch) -> Result<Running, StartError> {
     let Launch { config, source, clock, mut sockets, successor } = launch;
     let by = if successor.is_some() { By::Upgrade } else { By::Start };
-    let prepared = match prepare(config, source, clock, &mut sockets, by).await {
+    let prepared = match prepare(config, source, clock, &mut sockets, (by, successor.as_ref())).await {
         Ok(prepared) => prepared,
         Err(error) => {
             successor.into_iter().for_each(|successor| successor.fail(&error.to_string()));
@@ -92,13 +93,24 @@ pub async fn launch(launch: Launch) -> Result<Running, StartError> {
     }
     let Some(successor) = successor else { return prepared.accept() };
     let mut heir = successor.take_over(&prepared.gateway).await.map_err(StartError::TakeOver)?;
+    prepared.gateway.keys.catch_up().await;
     let mut running = prepared.accept()?;
     heir.ready().await.map_err(StartError::TakeOver)?;
     running.tasks.push(tokio::spawn(heir.listen(running.gateway.clone())));
     Ok(running)
 }
 
-async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Sockets, by: By) -> Result<Prepared, StartError> {
+async fn prepare(
+    config: Config,
+    source: Source,
+    clock: Clock,
+    sockets: &mut Sockets,
+    (by, successor): (By, Option<&Successor>),
+) -> Result<Prepared, StartError> {
+    let reachable = match successor {
+        Some(successor) => successor.reachable().await.map_err(StartError::TakeOver)?,
+        None => Reachable::default(),
+    };
     let listeners = Listeners::bind(&config, sockets)?;
     let metrics = Arc::new(Metrics::new()?);
     if let Some(folder) = &config.server.state_dir {
@@ -108,7 +120,7 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let ledger = config.ledger.clone().map(|rules| start_ledger(rules, &config, &metrics, &clock)).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
     let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone())?);
-    keys.join(KEYS).await;
+    keys.join().await;
     let audit = Arc::new(Audit::new(config.server.state_dir.as_deref(), clock.clone(), metrics.audit.clone()));
     let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock, keys: keys.live() };
     let runtime = Runtime::new(config, around, None)?;
@@ -116,11 +128,14 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     if let Some(file) = &ptu_file {
         file.restore(runtime.targets.iter(), clock.now());
     }
+    reachable.give_to(&runtime);
     let (internal, own_requests) = Internal::new();
     let mut upkeep = Upkeep::default();
     upkeep.start(&runtime, &clock);
     let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics, keys, audit })?;
-    wait_for_backends(&gateway.runtime.load_full()).await;
+    let runtime = gateway.runtime.load_full();
+    let ((), has_it) = tokio::join!(wait_for_backends(&runtime), reachable.wait_for(&runtime, INHERITED));
+    has_it?;
     Ok(Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file })
 }
 

@@ -4,7 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info};
+use nix::sys::signal::{Signal::SIGHUP, kill};
+use nix::unistd::Pid;
+use tracing::{error, info, warn};
 
 use super::admin::UpgradeRequest;
 use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over};
@@ -40,6 +42,23 @@ impl Running {
         taken
     }
 
+    /// A signal asked for a reload during an upgrade: it is for the process that has the config now, which may have read it
+    /// before.
+    fn reload_after(&self, taken: &Result<TakenOver, HandoverError>) {
+        match taken {
+            Ok(taken) => {
+                let sent = i32::try_from(taken.pid).map(|pid| kill(Pid::from_raw(pid), SIGHUP));
+                if !matches!(sent, Ok(Ok(()))) {
+                    warn!(pid = taken.pid, "the new process can't be told to reload its config");
+                }
+            }
+            Err(_) => {
+                let reloader = Arc::clone(&self.reloader);
+                tokio::spawn(async move { drop(reloader.reload(By::Signal).await) });
+            }
+        }
+    }
+
     /// Serves until a signal stops the process, or another one has taken over.
     async fn serve(mut self, mut signals: Signals, program: &Program) {
         let manager = Manager::default();
@@ -63,10 +82,25 @@ impl Running {
                 Some(request) = self.upgrades.recv() => Some(request),
             };
             // A stop signal during an upgrade also ends the process that is just starting.
-            let taken = tokio::select! {
-                taken = self.hand_over(program) => taken,
-                () = stopped(&mut signals) => break Ending::Stop,
+            let mut is_reload_due = false;
+            let handing_over = async {
+                let paused = self.reloader.pause().await;
+                let taken = self.hand_over(program).await;
+                if taken.is_ok() {
+                    // A reload that waits must fail: the new process has the config.
+                    self.gateway.hand_over();
+                    self.gateway.close();
+                }
+                drop(paused);
+                taken
             };
+            let taken = tokio::select! {
+                taken = handing_over => taken,
+                () = stopped(&mut signals, || is_reload_due = true) => break Ending::Stop,
+            };
+            if is_reload_due {
+                self.reload_after(&taken);
+            }
             if reply.is_none() {
                 unattended::upgraded(&self.gateway, &taken).await;
             }
@@ -102,7 +136,7 @@ impl Running {
         let spare = usize::from(matches!(ending, Ending::HandedOver(_)));
         let hurry = async {
             for _ in 0..=spare {
-                stopped(&mut signals).await;
+                stopped(&mut signals, || {}).await;
             }
         };
         self.end(ending, hurry).await;
@@ -110,9 +144,16 @@ impl Running {
     }
 }
 
-/// Waits for the next signal to stop.
-async fn stopped(signals: &mut Signals) {
-    while signals.next().await != Signal::Stop {}
+/// Waits for the next signal to stop; `reload` is called for each one that asks for a reload.
+async fn stopped(signals: &mut Signals, mut reload: impl FnMut()) {
+    loop {
+        match signals.next().await {
+            Signal::Stop => return,
+            Signal::Reload => reload(),
+            // One is under way.
+            Signal::Upgrade => {}
+        }
+    }
 }
 
 /// Runs a gateway until a signal stops it, or another process has taken over.

@@ -11,8 +11,8 @@ use tracing::error;
 use super::connection;
 use super::service::Service;
 
-/// Connections that wait in the kernel to be accepted.
-const BACKLOG: u32 = 4096;
+/// Connections that wait in the kernel to be accepted. The system may allow fewer (`net.core.somaxconn`).
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Binds a listening socket.
 ///
@@ -22,7 +22,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(BACKLOG.unsigned_abs())
 }
 
 /// Counts a connection until it is dropped.

@@ -28,6 +28,7 @@ mod start_ledger;
 mod systemd;
 mod unattended;
 
+pub use handover::reachable::Missing;
 pub use handover::successor::Successor;
 pub use in_place::InPlaceError;
 pub use inherited_sockets::Sockets;

@@ -173,7 +173,12 @@ pub struct Reloader {
     /// The config at the start: keys that need a restart keep its values.
     began_with: Config,
     status: Mutex<Status>,
-    upkeep: tokio::sync::Mutex<Upkeep>,
+    upkeep: Arc<tokio::sync::Mutex<Upkeep>>,
+}
+
+/// While this exists, reloads wait.
+pub(super) struct Paused {
+    _upkeep: tokio::sync::OwnedMutexGuard<Upkeep>,
 }
 
 impl fmt::Debug for Reloader {
@@ -190,12 +195,18 @@ impl Reloader {
         gateway.metrics.config.successful.set(1);
         let status = Status { source, loaded_at: now.timestamp_millis(), loaded_by: by, needs_restart: Vec::new(), rejected: None };
         let began_with = gateway.runtime.load().config.clone();
-        Reloader { gateway, began_with, status: Mutex::new(status), upkeep: tokio::sync::Mutex::new(upkeep) }
+        Reloader { gateway, began_with, status: Mutex::new(status), upkeep: Arc::new(tokio::sync::Mutex::new(upkeep)) }
     }
 
     /// The state of the config.
     pub fn status(&self) -> Status {
         self.status.lock().clone()
+    }
+
+    /// Lets reloads wait until what this returns is dropped. A process that takes over reads the file by itself: what is
+    /// reloaded here meanwhile may not be what it has read.
+    pub(super) async fn pause(&self) -> Paused {
+        Paused { _upkeep: Arc::clone(&self.upkeep).lock_owned().await }
     }
 
     /// Re-reads the file and uses it, or keeps the active config.

@@ -1,5 +1,6 @@
 //! Why a gateway can't start.
 
+use super::handover::reachable::Missing;
 use super::listeners::BindError;
 use crate::issued_keys::KeysError;
 use crate::ledger::LedgerError;
@@ -33,6 +34,9 @@ pub enum StartError {
     /// This node's name can't be stored.
     #[error("server.state_dir: can't store this node's name there: {0}")]
     Node(std::io::Error),
+    /// The old process serves what this one can't.
+    #[error("the old process serves what this one can't: {0}")]
+    Missing(#[from] Missing),
     /// The old process's state can't be taken over.
     #[error("can't take over: {0}")]
     TakeOver(std::io::Error),

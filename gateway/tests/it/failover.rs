@@ -165,6 +165,30 @@ async fn an_unreachable_backend_is_passed_over() {
     assert_eq!(gateway.state("gone").await, "unresolved");
 }
 
+/// Connections fail from time to time, more often in a minute than `failures` says. Then the backend is really down.
+#[tokio::test]
+async fn a_lone_member_stays_open_while_connections_come_about_and_trips_at_once_when_none_does() {
+    let serve =
+        async |address: &str| ScriptedBackend::start_at(address, |_| Reply::json(200, answer("x")).header("connection", "close")).await;
+    let mut backend = serve("127.0.0.1:0").await;
+    let address = backend.address();
+    let gateway = Gateway::start(&config(&[member("only", &backend, 1)], "[pools.circuit]\nfailures = 5\n", "")).await;
+    for _ in 0..6 {
+        drop(backend);
+        eventually("nobody listens", async || tokio::net::TcpStream::connect(address).await.is_err()).await;
+        assert_eq!(gateway.chat().await.status, 502);
+        backend = serve(&address.to_string()).await;
+        assert_eq!((gateway.chat().await.status, gateway.state("only").await.as_str()), (200, "ready"));
+    }
+    let refused = "spillway_attempts_total{backend=\"only\",deployment=\"m\",outcome=\"connect\",pool=\"pool\"}";
+    let before = gateway.metric(refused).await;
+    assert!(before >= 6.0, "{before}");
+    drop(backend);
+    eventually("nobody listens", async || tokio::net::TcpStream::connect(address).await.is_err()).await;
+    eventually("tripped", async || gateway.chat().await.status == 503).await;
+    assert_eq!((gateway.state("only").await.as_str(), gateway.metric(refused).await - before), ("tripped", 5.0));
+}
+
 #[tokio::test]
 async fn a_stale_pooled_connection_is_replaced_and_counts_for_nothing() {
     let dropping = ScriptedBackend::start({

@@ -457,3 +457,33 @@ async fn check_online_says_what_is_wrong_with_whom() {
         "{text}"
     );
 }
+
+/// The new process can't serve without a token, the old one has one. The config is reloaded meanwhile: the new process has
+/// read it before.
+#[tokio::test]
+async fn an_upgrade_waits_for_the_token_that_the_old_process_has() {
+    let service = Arc::new(TokenService::start(Flavour::Imds, "vm").await);
+    let backend = guarded(&service).await;
+    let text = config(&[with_auth("a", &backend, 1, MANAGED)], "", "").replace("#server", "watch = false");
+    let process = on_a_vm(&text, &service).await;
+    assert_eq!(process.chat().await.status, 200);
+    service.down(Some(Reply::json(500, "{}")));
+    let asked = service.server.count();
+    let meanwhile = async {
+        eventually("the new process asks for a token", async || service.server.count() > asked).await;
+        process.write_config(&text.replace("models = [", "models = [\"fresh\", "));
+        process.signal("-HUP");
+        // Longer than a start waits.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(process.chat().await.status, 200, "the old process serves");
+        service.down(None);
+    };
+    tokio::join!(process.upgrade(), meanwhile);
+    assert_eq!(process.chat().await.status, 200);
+    let fresh = serde_json::json!({ "model": "fresh", "messages": [] });
+    eventually("the new config is in use", async || {
+        let request = spillway_testkit::client::post("/v1/chat/completions", &[], fresh.to_string().as_bytes());
+        spillway_testkit::client::ask(process.address, request).await.unwrap().status == 200
+    })
+    .await;
+}

@@ -192,3 +192,67 @@ async fn with_redis_nothing_is_counted_twice() {
     .await;
     assert_eq!(chat().await, 429);
 }
+
+/// A connection to the old process's admin listener outlives the hand-over. What is done there would be lost.
+#[tokio::test]
+async fn acts_on_the_old_process_are_refused_once_another_one_takes_over() {
+    let hold = Arc::new(tokio::sync::Notify::new());
+    let backend = ScriptedBackend::start({
+        let hold = hold.clone();
+        move |_| Reply::sse([role(), delta("a")]).then(Step::Until(hold.clone())).then(Step::Write((stop() + DONE).into_bytes()))
+    })
+    .await;
+    let text = config(&[member("a", &backend, 1)], "", "");
+    let process = Process::launch(&text, &[]).await;
+    // A request in flight, so that the old process goes on.
+    let mut stream = Connection::open(process.address).await.unwrap();
+    stream.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
+    stream.until("\"a\"").await.unwrap();
+    let acts = ["/api/drain?backend=a", "/api/undrain?backend=a", "/api/reset?backend=a", "/api/log?level=debug", "/api/reload"];
+    let mut connections = Vec::new();
+    for _ in acts {
+        let mut admin = Connection::open(process.admin).await.unwrap();
+        admin.send("GET /api/pools HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await.unwrap();
+        assert_eq!(admin.answer().await.unwrap().status, 200);
+        connections.push(admin);
+    }
+    process.upgrade().await;
+    for (act, mut admin) in acts.into_iter().zip(connections) {
+        admin.send(post(act, &[], b"")).await.unwrap();
+        let got = admin.answer().await.unwrap();
+        assert_eq!((got.status, got.header("connection")), (503, Some("close")), "{act}: {}", got.text());
+        assert!(got.text().contains("another process is taking over"), "{}", got.text());
+    }
+    assert_eq!(process.state("a").await, "ready");
+    assert_eq!(client::ask(process.admin, post("/api/drain?backend=a", &[], b"")).await.unwrap().status, 200);
+    assert_eq!(process.state("a").await, "drained");
+    hold.notify_waiters();
+}
+
+#[tokio::test]
+async fn a_member_whose_health_check_fails_gets_nothing_from_the_next_process_either() {
+    let healthy = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let a = ScriptedBackend::start({
+        let healthy = healthy.clone();
+        move |request| match request.path() {
+            "/health" if !healthy.load(std::sync::atomic::Ordering::SeqCst) => Reply::json(503, "{}"),
+            _ => Reply::json(200, answer("x")),
+        }
+    })
+    .await;
+    let b = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let pool = "[pools.health]\npath = \"/health\"\ninterval = \"200ms\"\nunhealthy_after = 3\nhealthy_after = 2";
+    let process = Process::launch(&config(&[member("a", &a, 1), member("b", &b, 2)], pool, ""), &[]).await;
+    eventually("unhealthy", async || process.state("a").await == "unhealthy").await;
+    process.upgrade().await;
+    let checks = || a.received().iter().filter(|request| request.path() == "/health").count();
+    let before = checks();
+    eventually("it was checked a few times", async || {
+        assert_eq!(process.state("a").await, "unhealthy");
+        checks() >= before + 4
+    })
+    .await;
+    assert_eq!(process.chat().await.header("x-spillway-backend"), Some("b"));
+    healthy.store(true, std::sync::atomic::Ordering::SeqCst);
+    eventually("healthy again", async || process.state("a").await == "ready").await;
+}

@@ -82,7 +82,8 @@ pub struct RawMember {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCircuit {
-    /// Failures within `interval` that open the circuit. Default 5.
+    /// Failures within `interval` that open the circuit, if they are at least a tenth of the calls. Connections that fail
+    /// count only until one is made. Default 5.
     pub failures: Option<u32>,
     /// Percentage of failed calls within `interval` that opens it, instead of `failures`.
     pub failure_percent: Option<u32>,

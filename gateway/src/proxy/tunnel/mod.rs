@@ -112,6 +112,13 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
     }
 }
 
+/// `connected_to_upstream`: tells the target, if the connection is new.
+pub(super) fn connected(tunnelled: Option<Tunnelled<'_>>, reused: bool) {
+    if let Some(attempt) = tunnelled.and_then(|tunnelled| tunnelled.tunnel.attempt.as_ref()).filter(|_| !reused) {
+        attempt.lease.connected();
+    }
+}
+
 /// `upstream_request_filter`: the request in the form that this target needs.
 pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut RequestHeader, tunnelled: Tunnelled<'_>) -> pingora::Result<()> {
     let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;

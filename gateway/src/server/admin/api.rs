@@ -99,6 +99,9 @@ impl Admin {
         if surface::is_own_api(&path) {
             return self.own(session, &actor, &who, surface).await.into();
         }
+        if let Some(refusal) = self.refusal_if_frozen(&method, &path) {
+            return refusal.into();
+        }
         let ok = |value: Value| AdminReply::Whole(json_answer(StatusCode::OK, &value));
         match (&method, path.as_str()) {
             (&Method::GET, "/metrics") => {

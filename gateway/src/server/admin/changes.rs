@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -45,7 +45,20 @@ impl BackendChange {
     }
 }
 
+/// Another process gets this one's state, or has it: a change would be lost.
+fn too_late() -> Answer {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "another process is taking over: send the request again, on a new connection")
+}
+
 impl Admin {
+    /// The answer to a change that would be lost, because another process gets this one's state, or has it. Keys are in a file
+    /// that both processes use.
+    pub(super) fn refusal_if_frozen(&self, method: &Method, path: &str) -> Option<Answer> {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let is_kept = path == "/api/upgrade" || (self.gateway.keys.has_file() && (path == "/api/keys" || path.starts_with("/api/keys/")));
+        (!reads && !is_kept && self.gateway.is_frozen()).then(too_late)
+    }
+
     /// Records a change with its answer, and returns that. Changes of the gateway happen even if they can't be recorded.
     async fn changed(&self, who: &Who, what: &'static str, object: String, [before, after]: [Value; 2], answer: Answer) -> Answer {
         let mut act = who.act(what, object);
@@ -132,7 +145,10 @@ impl Admin {
             if all.is_empty() { Value::Null } else { Value::Object(all) }
         };
         let before = states();
-        targets.iter().for_each(|target| change.apply(target));
+        // While another process gets the state, a change would be in it or not by chance.
+        if self.gateway.change(|| targets.iter().for_each(|target| change.apply(target))).is_none() {
+            return too_late();
+        }
         let names: Vec<String> = targets.iter().map(|target| target.id.to_string()).collect();
         let answer = match (backend.is_empty(), names.is_empty()) {
             (true, _) => problem(StatusCode::BAD_REQUEST, "the parameter ?backend=NAME is missing"),

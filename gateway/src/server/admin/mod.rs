@@ -130,6 +130,10 @@ impl Admin {
                 return None;
             }
         };
+        if self.gateway.is_frozen() {
+            // The next request must reach the process that takes over.
+            session.set_keepalive(None);
+        }
         let (head, body) = answer.into_parts();
         session.write_response_header(Box::new(head.into())).await.ok()?;
         session.write_response_body(body.into(), true).await.ok()?;

@@ -6,13 +6,15 @@
 //! and a [`Message`] in JSON.
 //!
 //! ```text
+//! old  Reachable       addresses, and what else the new process must have before it takes over
 //! new  Prepared        its config is valid, everything is made, nothing is accepted yet
-//! old  Node, Tallies, Targets, SignIn, Sessions, Pins … Go
+//! old  Node, Tallies, Targets, SignIn, Sessions, Keys, Pins … Go
 //! new  Ready           it accepts
 //! old  Tallies, Sessions, Answers …            while its requests are in flight; then it closes the stream
 //! ```
 
 pub(super) mod predecessor;
+pub(super) mod reachable;
 pub(super) mod successor;
 
 use std::io;
@@ -22,6 +24,7 @@ use spillway_plugins::limits::Tally;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tracing::warn;
 
+use self::reachable::Reachable;
 use crate::balance::quota_pool::QuotaPoolState;
 use crate::balance::target_state::TargetState;
 use crate::objects::ObjectLocation;
@@ -29,6 +32,8 @@ use crate::sign_in::{SessionChanges, SignInHandover};
 
 /// The environment variable that says that standard input is the stream to the old process.
 pub const VARIABLE: &str = "SPILLWAY_HANDOVER";
+/// Its value if the old process begins with [`Message::Reachable`]. Older versions send nothing before they are asked.
+const BEGINS_WITH_REACHABLE: &str = "2";
 
 /// Longest frame: a longer one is a mistake.
 const LONGEST: usize = 256 << 20;
@@ -39,6 +44,10 @@ const PINS: usize = 10_000;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {
+    /// What the old process can reach.
+    Reachable {
+        reachable: Reachable,
+    },
     /// From the process in between: the new process runs.
     Started {
         pid: u32,
@@ -64,6 +73,10 @@ enum Message {
         targets: Vec<TargetState>,
         #[serde(default)]
         quotas: Vec<QuotaPoolState>,
+    },
+    /// Issued keys that no file has, as lines of such a file.
+    Keys {
+        keys: String,
     },
     Pins {
         pins: Vec<(String, ObjectLocation)>,

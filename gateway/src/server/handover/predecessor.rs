@@ -19,7 +19,8 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
-use super::{Message, PINS, VARIABLE, receive, send};
+use super::reachable::Reachable;
+use super::{BEGINS_WITH_REACHABLE, Message, PINS, VARIABLE, receive, send};
 use crate::gateway::Gateway;
 use crate::sign_in::SentSignIn;
 
@@ -145,7 +146,7 @@ fn start(program: &Program, sockets: Vec<OwnedFd>, stream: OwnedFd) -> io::Resul
     let mut command = Command::new(&program.path);
     command.arg("start-detached").arg("--").arg(&program.path).args(&program.arguments);
     command.stdin(Stdio::from(stream));
-    command.env(VARIABLE, "1").env("LISTEN_FDS", sockets.len().to_string());
+    command.env(VARIABLE, BEGINS_WITH_REACHABLE).env("LISTEN_FDS", sockets.len().to_string());
     // These contain the id of this process.
     command.env_remove("LISTEN_PID").env_remove("LISTEN_FDNAMES").env_remove("WATCHDOG_PID");
     let mappings = sockets.into_iter().zip(FIRST..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
@@ -154,8 +155,33 @@ fn start(program: &Program, sockets: Vec<OwnedFd>, stream: OwnedFd) -> io::Resul
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("it did not start another process ({status})"))) }
 }
 
+/// From its creation on, no administrative act changes what the new process gets. Undone if this is dropped before the new
+/// process runs.
+struct Frozen<'g>(&'g Gateway);
+
+impl<'g> Frozen<'g> {
+    fn new(gateway: &'g Gateway) -> Self {
+        gateway.freeze(true);
+        Frozen(gateway)
+    }
+
+    /// The new process runs.
+    fn stay(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.freeze(false);
+    }
+}
+
 /// Follows the new process until it accepts connections; `pid` is set as soon as it is known.
 async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, pid: &mut Option<u32>) -> Result<(), HandoverError> {
+    let reachable = Reachable::of(&gateway.runtime.load());
+    // If this fails, the new process has ended, and may have said why.
+    let _ = tokio::time::timeout(READY, send(stream, &Message::Reachable { reachable })).await;
     let prepared = async {
         loop {
             match receive(stream).await {
@@ -171,6 +197,7 @@ async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, 
         }
     };
     tokio::time::timeout(PREPARED, prepared).await.map_err(|_| HandoverError::TooSlow)??;
+    let frozen = Frozen::new(gateway);
     // A process that doesn't read must not block this one.
     tokio::time::timeout(READY, send_state(stream, gateway, sent)).await.map_err(|_| HandoverError::TooSlow)??;
     let ready = async {
@@ -182,7 +209,9 @@ async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, 
             }
         }
     };
-    tokio::time::timeout(READY, ready).await.map_err(|_| HandoverError::TooSlow)?
+    tokio::time::timeout(READY, ready).await.map_err(|_| HandoverError::TooSlow)??;
+    frozen.stay();
+    Ok(())
 }
 
 /// Sends the whole state, and then the request to accept.
@@ -199,6 +228,9 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent)
     send(stream, &Message::Targets { targets, quotas }).await?;
     send(stream, &Message::SignIn { sign_in: gateway.sign_in.hand_over() }).await?;
     send_sessions(stream, gateway, sent).await?;
+    for keys in gateway.keys.hand_over() {
+        send(stream, &Message::Keys { keys }).await?;
+    }
     for pins in gateway.objects.all().chunks(PINS) {
         send(stream, &Message::Pins { pins: pins.to_vec() }).await?;
     }
@@ -260,5 +292,51 @@ impl TakenOver {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::{Config, Secrets};
+    use crate::server::start;
+
+    const TEXT: &str = r#"
+[server]
+listen = ["127.0.0.1:0"]
+admin = "127.0.0.1:0"
+[log]
+access = "off"
+[[backends]]
+name = "a"
+kind = "mock"
+[[pools]]
+name = "pool"
+models = ["m"]
+members = [{ backend = "a" }]
+"#;
+
+    #[tokio::test]
+    async fn nothing_changes_while_the_state_is_sent_and_everything_may_if_nobody_takes_over() {
+        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
+        let running = start(&config, Clock::new()).await.unwrap();
+        let gateway = &running.gateway;
+        let (ours, theirs) = StdStream::pair().unwrap();
+        let next = async {
+            theirs.set_nonblocking(true).unwrap();
+            let mut stream = UnixStream::from_std(theirs).unwrap();
+            assert!(matches!(receive(&mut stream).await, Ok(Some(Message::Reachable { .. }))));
+            assert_eq!(gateway.change(|| 7), Some(7), "it prepares");
+            send(&mut stream, &Message::Prepared { pid: u32::MAX }).await.unwrap();
+            while !matches!(receive(&mut stream).await, Ok(Some(Message::Go))) {}
+            assert_eq!((gateway.is_frozen(), gateway.change(|| 7)), (true, None));
+            // It dies.
+        };
+        let (taken, ()) = tokio::join!(hand_over_to(ours, gateway), next);
+        assert!(matches!(taken, Err(HandoverError::Ended)));
+        assert_eq!((gateway.is_frozen(), gateway.change(|| 7)), (false, Some(7)));
     }
 }

@@ -12,7 +12,8 @@ use spillway_plugins::cache::{CacheKey, Entry};
 use tokio::net::UnixStream;
 use tracing::{info, warn};
 
-use super::{Message, VARIABLE, frame, receive, send};
+use super::reachable::Reachable;
+use super::{BEGINS_WITH_REACHABLE, Message, VARIABLE, frame, receive, send};
 use crate::gateway::Gateway;
 
 /// How long the old process may take to send its state.
@@ -20,20 +21,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The stream to the old process, before anything runs.
 #[derive(Debug)]
-pub struct Successor(StdStream);
+pub struct Successor {
+    stream: StdStream,
+    /// Whether the old process begins with what it can reach.
+    is_told: bool,
+}
 
 impl Successor {
     /// `Some` if this process was started to take over.
     pub fn from_environment() -> io::Result<Option<Successor>> {
-        if std::env::var_os(VARIABLE).is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Successor(StdStream::from(io::stdin().as_fd().try_clone_to_owned()?))))
+        let Some(value) = std::env::var_os(VARIABLE) else { return Ok(None) };
+        let stream = StdStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        Ok(Some(Successor { stream, is_told: value == BEGINS_WITH_REACHABLE }))
     }
 
     /// Takes over from the gateway at the other end of a stream.
     pub(in crate::server) fn over(stream: StdStream) -> Self {
-        Successor(stream)
+        Successor { stream, is_told: true }
     }
 
     /// Reports the new process's id to the old process.
@@ -43,22 +47,40 @@ impl Successor {
 
     fn say(&mut self, message: &Message) {
         // In one write: two processes write to this stream. If it is broken, the old process notices its end.
-        let _ = frame(message).and_then(|frame| self.0.write_all(&frame));
+        let _ = frame(message).and_then(|frame| self.stream.write_all(&frame));
     }
 
     /// Reports to the old process that it must continue.
     pub fn fail(mut self, reason: &str) {
         self.say(&Message::Failed { reason: reason.to_owned() });
         // What it sent is read, so that closing the stream doesn't discard what it still has to read.
-        let _ = self.0.shutdown(std::net::Shutdown::Write);
-        let _ = self.0.set_read_timeout(Some(Duration::from_secs(1)));
-        let _ = self.0.read(&mut [0; 64]);
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        let _ = self.stream.set_read_timeout(Some(Duration::from_secs(1)));
+        let _ = self.stream.read(&mut [0; 64]);
+    }
+
+    /// What the old process can reach; nothing if it is of a version that doesn't tell. To be called first.
+    pub(in crate::server) async fn reachable(&self) -> io::Result<Reachable> {
+        if !self.is_told {
+            return Ok(Reachable::default());
+        }
+        self.stream.set_nonblocking(true)?;
+        let mut stream = UnixStream::from_std(self.stream.try_clone()?)?;
+        let received = tokio::time::timeout(PATIENCE, receive(&mut stream)).await;
+        drop(stream);
+        self.stream.set_nonblocking(false)?;
+        match received.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+            Some(Message::Reachable { reachable }) => Ok(reachable),
+            // Of another version.
+            Some(_) => Ok(Reachable::default()),
+            None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the old process has ended")),
+        }
     }
 
     /// Everything is prepared: receives the old process's state, until it says to accept.
     pub(in crate::server) async fn take_over(self, gateway: &Gateway) -> io::Result<Heir> {
-        self.0.set_nonblocking(true)?;
-        let mut heir = Heir { stream: UnixStream::from_std(self.0)?, ahead: None };
+        self.stream.set_nonblocking(true)?;
+        let mut heir = Heir { stream: UnixStream::from_std(self.stream)?, ahead: None };
         send(&mut heir.stream, &Message::Prepared { pid: std::process::id() }).await?;
         let announced = async {
             loop {
@@ -124,6 +146,7 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
                 same.into_iter().for_each(|quota| quota.restore(saved, now));
             }
         }
+        Message::Keys { keys } => gateway.keys.take_over(&keys),
         Message::Pins { pins } => pins.into_iter().for_each(|(name, pin)| gateway.objects.take_over(&name, pin, gateway.clock.now())),
         Message::Answer { key, entry } => {
             let runtime = gateway.runtime.load();
@@ -136,7 +159,13 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
         }
         Message::SignIn { sign_in } => gateway.sign_in.take_over(&sign_in),
         Message::Sessions { sessions } => gateway.sign_in.take_over_changes(sessions, gateway.clock.now()),
-        Message::Started { .. } | Message::Prepared { .. } | Message::Ready | Message::Failed { .. } | Message::Go | Message::Unknown => {}
+        Message::Reachable { .. }
+        | Message::Started { .. }
+        | Message::Prepared { .. }
+        | Message::Ready
+        | Message::Failed { .. }
+        | Message::Go
+        | Message::Unknown => {}
     }
     ahead
 }

@@ -214,3 +214,76 @@ async fn a_node_without_a_folder_knows_the_keys_of_the_others() {
     until(&one, &key, 401).await;
     assert_eq!(two.metric("spillway_issued_keys_unsaved").await, 0.0);
 }
+
+/// A node without a folder knows issued keys from Redis only, and from the process before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_outlive_an_upgrade_of_a_node_without_a_folder_while_redis_is_away() {
+    let server = RedisServer::start(None);
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let with_folder = text(&backend, folder.path(), &redis(server.port));
+    let one = Gateway::start(&with_folder).await;
+    let two = Process::launch(&with_folder.replace(&state_dir(folder.path()), ""), &[]).await;
+    let (_, key) = issue(one.running.admin, for_crm()).await;
+    let (gone, gone_key) = issue(one.running.admin, for_crm()).await;
+    eventually("the other node knows both", async || {
+        chat_with(two.address, &key).await == 200 && chat_with(two.address, &gone_key).await == 200
+    })
+    .await;
+    drop(server);
+    // It has no file, so it can't be stored there, either.
+    assert_eq!(revoke(two.admin, &gone).await.status, 200);
+    two.upgrade().await;
+    assert_eq!((chat_with(two.address, &key).await, chat_with(two.address, &gone_key).await), (200, 401));
+}
+
+/// A connection to this port, each answer of which is late.
+async fn slowly(port: u16, delay: Duration) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let ((mut near_read, mut near_write), (mut far_read, mut far_write)) = (near.into_split(), far.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut near_read, &mut far_write).await });
+            tokio::spawn(async move {
+                use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                let mut bytes = vec![0; 1 << 20];
+                while let Ok(length @ 1..) = far_read.read(&mut bytes).await {
+                    tokio::time::sleep(delay).await;
+                    if near_write.write_all(&bytes[..length]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    own
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_a_folder_reads_all_keys_before_it_serves() {
+    let server = RedisServer::start(None);
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let with_folder = text(&backend, folder.path(), &redis(server.port));
+    let keys: Vec<Value> = (0..2600)
+        .map(|number| {
+            json!({ "id": format!("key-{number:016}"), "consumer": "crm", "hint": "x", "hmac_sha256": format!("{number:064x}"),
+                "created": 1_700_000_000, "by": "local" })
+        })
+        .collect();
+    let line = json!(keys).to_string();
+    std::fs::create_dir_all(folder.path()).unwrap();
+    let file = format!("spillway issued keys, format 1\n{:08x} {line}\n", crc32fast::hash(line.as_bytes()));
+    std::fs::write(folder.path().join("keys"), file).unwrap();
+    let one = Gateway::start(&with_folder).await;
+    assert_eq!(listed(one.running.admin).await.len(), 2600);
+    let parts = || redis_cli(server.port, &["--scan", "--pattern", "*issued-keys*:parts"]).trim().to_owned();
+    let sent = || redis_cli(server.port, &["hlen", &parts()]).trim().parse::<usize>().unwrap_or(0);
+    eventually("the others can read them", async || sent() == 2600).await;
+    let (_, key) = issue(one.running.admin, for_crm()).await;
+    eventually("this one, too", async || sent() == 2601).await;
+    let slow = slowly(server.port, Duration::from_millis(100)).await;
+    let behind = with_folder.replace(&state_dir(folder.path()), "").replace(&server.port.to_string(), &slow.to_string());
+    let two = Gateway::start(&behind).await;
+    assert_eq!(chat_with(two.address, &key).await, 200, "at its first request");
+}
