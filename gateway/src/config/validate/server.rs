@@ -57,7 +57,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         write_timeout: check.span(raw.write_timeout, 30, "server.write_timeout"),
         keepalive: check.span(raw.keepalive, 75, "server.keepalive"),
         h2c: raw.h2c.unwrap_or(false),
-        fast_path: raw.fast_path.unwrap_or(false),
+        fast_path: raw.fast_path.unwrap_or(true),
         response_headers: raw.response_headers.unwrap_or(true),
         lb_delay: raw.lb_delay.map_or(Duration::ZERO, |delay| delay.0),
         drain_timeout: raw.drain_timeout.map_or(Duration::from_secs(300), |limit| limit.0),
