@@ -93,7 +93,7 @@ profile: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## What a request cos
 
 steering: $(TOOLS)/build-packages ## Simulate ways to steer a PTU; writes the tables of docs/steering.md
 	cargo build --locked --release -p steering
-	./target/release/steering 8 0 docs/steering.md
+	./target/release/steering 40 0 docs/steering.md
 
 simulate-month: $(TOOLS)/build-packages ## Simulate 30 days of a million requests each, and say how long it takes and how much memory
 	cargo build --locked --release -p spillway
