@@ -1,4 +1,5 @@
 mod nodes;
+mod takeover;
 mod tree;
 
 use std::ops::DerefMut;
