@@ -19,16 +19,17 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::rounds::Rounds;
 use super::throttles::{self, Throttle};
-use super::{Limits, NodeName, provisioned};
+use super::{Limits, NodeName, provisioned, timestamps};
 use crate::balance::target::Target;
 use crate::clock::Clock;
 use crate::config::{self, WhenLost};
 use crate::redis::{RedisError, SharedMemory};
 use crate::telemetry::metrics::Metrics;
 
-/// Longest wait of a request for an agreement.
-const AGREE: Duration = Duration::from_millis(150);
+/// Longest wait for an answer of Redis. A request doesn't wait that long for it.
+const ANSWER: Duration = Duration::from_millis(600);
 /// How often shares are agreed on again.
 const EVERY: Duration = Duration::from_millis(250);
 /// How often a share that hasn't changed is sent again, so that it isn't forgotten.
@@ -40,13 +41,10 @@ const AT_ONCE: usize = 32;
 /// How long shares of a period are kept after its end.
 const KEEP: i64 = 86_400;
 
-/// One scope's agreements. One at a time: if answers came in another order than the questions, this node would keep a
-/// share that others think was given back.
+/// One scope's agreements.
 #[derive(Debug, Default)]
 struct Table {
-    one_at_a_time: tokio::sync::Mutex<()>,
-    /// The number of agreements so far.
-    count: AtomicU64,
+    rounds: Rounds,
     last: Mutex<Option<Agreed>>,
 }
 
@@ -75,7 +73,7 @@ pub struct SharedLimits {
     /// Another process has taken over, and uses this one's name.
     retired: AtomicBool,
     /// This node: its usage of quotas survives its process.
-    node: String,
+    node: ArcSwap<String>,
     when_lost: WhenLost,
     tables: Mutex<HashMap<String, Arc<Table>>>,
     nodes: AtomicU64,
@@ -83,6 +81,8 @@ pub struct SharedLimits {
     least_nodes: u64,
     /// Since when Redis can't be reached, in nanoseconds of the monotonic clock; 0 while it can.
     lost_since: AtomicU64,
+    /// When Redis heard this process last, by its own answer and clock, in milliseconds; 0 at first.
+    heard: AtomicU64,
     /// Whether another process with this node's name was seen.
     has_twin: AtomicBool,
     reachable: IntGauge,
@@ -99,7 +99,7 @@ fn place(scope: &str, asked: &Asked, part: &Part) -> String {
 
 impl std::fmt::Debug for SharedLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Shared({} of {})", self.node, self.nodes.load(Ordering::Relaxed))
+        write!(f, "Shared({} of {})", self.node.load(), self.nodes.load(Ordering::Relaxed))
     }
 }
 
@@ -117,12 +117,13 @@ impl SharedLimits {
             name: ArcSwap::from_pointee(process.clone()),
             retired: AtomicBool::new(false),
             process,
-            node: node.0,
+            node: ArcSwap::from_pointee(node.0),
             when_lost: config.quotas_when_lost,
             tables: Mutex::default(),
             nodes: AtomicU64::new(config.nodes),
             least_nodes: config.nodes,
             lost_since: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             // The old process still exists for a moment: it is no reason for a warning.
             has_twin: AtomicBool::new(takes_over),
             reachable: metrics.limits.shared.clone(),
@@ -140,9 +141,16 @@ impl SharedLimits {
         self.name.load().as_ref().clone()
     }
 
-    /// Continues under the name of the old process, whose usage this one has taken over.
-    pub fn go_on_as(&self, name: String) {
+    /// This node's name: its use of quotas is stored under it.
+    pub fn node(&self) -> String {
+        self.node.load().as_ref().clone()
+    }
+
+    /// Continues under the name of the old process, whose usage this one has taken over, and as its node: otherwise that would
+    /// be in Redis twice. `None`: the old process doesn't tell which node it is.
+    pub fn go_on_as(&self, name: String, node: Option<String>) {
         self.name.store(Arc::new(name));
+        node.into_iter().for_each(|node| self.node.store(Arc::new(node)));
     }
 
     /// Another process continues under this one's name: this one must send nothing more.
@@ -159,61 +167,89 @@ impl SharedLimits {
         self.lost_since.load(Ordering::Relaxed) != 0
     }
 
-    /// Agrees on a scope's share, for a request that waits. While Redis is known to be out of reach, this takes no
-    /// time.
-    pub async fn agree(&self, scope: &Scope, now: impl Fn() -> Timestamps) {
+    /// Agrees on the shares of `scopes` at once, for a request that lacks some of each and waits until `until` at the
+    /// longest. Returns whether there was an answer for all; where there was none, this node goes on alone for the moment.
+    /// While Redis is known to be out of reach, this takes no time.
+    pub async fn agree(self: &Arc<Self>, scopes: &[&Arc<Scope>], until: Duration, clock: &Clock) -> bool {
         if self.retired.load(Ordering::Relaxed) {
             // It continues with the share that it had.
-            return;
+            return false;
         }
+        let asked = timestamps(clock).monotonic;
+        let begun: Vec<_> = scopes.iter().map(|scope| (*scope, self.begin(scope, clock))).collect();
+        let mut all = true;
+        for (scope, number) in begun {
+            let table = self.table(scope);
+            if let Some(number) = number {
+                let left = until.saturating_sub(timestamps(clock).monotonic);
+                let _ = timeout(left, table.rounds.ended(number)).await;
+            }
+            let is_answered = table.last.lock().as_ref().is_some_and(|last| last.at >= asked);
+            if !is_answered {
+                all = false;
+                self.go_on_alone(scope, timestamps(clock));
+            }
+        }
+        all
+    }
+
+    /// The number of the agreement that asks for what a request lacks of a scope. It goes on though the request waits no
+    /// longer. `None` if Redis can't be reached.
+    fn begin(self: &Arc<Self>, scope: &Arc<Scope>, clock: &Clock) -> Option<u64> {
         let table = self.table(scope);
         // When Redis has come back, scopes are agreed on one after another.
         let since = self.lost_since.load(Ordering::Relaxed);
         let is_back = table.last.lock().as_ref().is_some_and(|last| last.at.as_nanos() > u128::from(since));
         if since != 0 && !is_back {
-            return self.go_on_alone(scope, now());
+            return None;
         }
-        let before = table.count.load(Ordering::Acquire);
-        let waited = timeout(AGREE, table.one_at_a_time.lock()).await;
-        if table.count.load(Ordering::Acquire) != before {
-            // Another request has agreed meanwhile, for all that wait.
-            return;
+        let (number, is_first) = table.rounds.want();
+        if is_first {
+            let (shared, scope, clock) = (Arc::clone(self), Arc::clone(scope), clock.clone());
+            tokio::spawn(async move {
+                let table = shared.table(&scope);
+                if let Some(_round) = table.rounds.begin_wanted().await {
+                    shared.try_agree(&scope, &table, &|| timestamps(&clock)).await;
+                }
+            });
         }
-        let agreed = match waited {
-            Ok(_turn) => self.try_agree(scope, &table, AGREE, &now).await,
-            Err(_) => false,
-        };
-        if !agreed {
-            self.lose(now());
-            self.go_on_alone(scope, now());
-        }
+        Some(number)
+    }
+
+    /// Whether asking again wouldn't help one who lacks some of a limit: nothing is left of it, or nothing is given away now.
+    pub fn gives_no_more(&self, scope: &Scope, id: LimitId, via: Option<usize>) -> bool {
+        let is_settling = self.table(scope).last.lock().as_ref().is_none_or(|last| last.settling);
+        is_settling || self.is_used_up(scope, id, via)
     }
 
     fn table(&self, scope: &Scope) -> Arc<Table> {
         Arc::clone(self.tables.lock().entry(scope.name.clone()).or_default())
     }
 
-    /// As [`Shared::agree`], in the background: waits for its turn, with a longer timeout.
+    /// As [`SharedLimits::agree`], in the background.
     async fn agree_soon(&self, scope: &Scope, now: &impl Fn() -> Timestamps) -> bool {
         let table = self.table(scope);
-        let _turn = table.one_at_a_time.lock().await;
-        self.try_agree(scope, &table, AGREE * 4, now).await
+        let _round = table.rounds.begin().await;
+        self.try_agree(scope, &table, now).await
     }
 
     /// Sends what this node uses and needs, and stores the share that it gets.
-    async fn try_agree(&self, scope: &Scope, table: &Table, limit: Duration, now: &impl Fn() -> Timestamps) -> bool {
+    async fn try_agree(&self, scope: &Scope, table: &Table, now: &impl Fn() -> Timestamps) -> bool {
+        if self.retired.load(Ordering::Relaxed) {
+            return false;
+        }
         let before = now();
         let proposal = scope.propose(before);
         if let Some(agreed) = table.last.lock().as_mut() {
             // Also if no answer comes: what is given back may belong to another node already.
             agreed.share = proposal.kept.clone();
         }
-        let asked = timeout(limit, self.ask(scope, &proposal, before)).await;
+        let asked = timeout(ANSWER, self.ask(scope, &proposal, before)).await;
         match asked {
             Ok(Ok((settling, share))) => {
+                let mut last = table.last.lock();
                 scope.set_share(Some(share.clone()));
-                *table.last.lock() = Some(Agreed { at: before.monotonic, answer: share.clone(), share, settling });
-                table.count.fetch_add(1, Ordering::Release);
+                *last = Some(Agreed { at: before.monotonic, answer: share.clone(), share, settling });
                 true
             }
             Ok(Err(_)) | Err(_) => {
@@ -229,7 +265,7 @@ impl SharedLimits {
         // All keys in one slot of a cluster.
         let key = |rest: &str| self.memory.key(&format!("{{limits}}:{rest}"));
         invocation.key(key("born"));
-        invocation.arg(self.name()).arg(&self.node).arg(GRACE.as_millis().to_string()).arg(proposal.limits.len());
+        invocation.arg(self.name()).arg(self.node()).arg(GRACE.as_millis().to_string()).arg(proposal.limits.len());
         for asked in &proposal.limits {
             let (field, keep) = match asked.span {
                 Some(span) => (String::new(), (span.end - now.unix).saturating_add(KEEP).saturating_mul(1000)),
@@ -256,13 +292,15 @@ impl SharedLimits {
         }
     }
 
-    /// Sets the share of a scope while Redis can't be reached.
+    /// Sets the share of a scope for which there is no answer of Redis.
     fn go_on_alone(&self, scope: &Scope, now: Timestamps) {
+        if self.when_lost == WhenLost::Refuse && !self.is_lost() {
+            // Whoever waited in vain is refused, and nobody else.
+            return;
+        }
         let nodes = self.nodes.load(Ordering::Relaxed);
         let table = self.table(scope);
-        // An agreement is under way: its result counts.
-        let Ok(_turn) = table.one_at_a_time.try_lock() else { return };
-        let agreed = table.last.lock().clone();
+        let agreed = table.last.lock();
         let before = agreed.as_ref().map(|agreed| Before {
             answer: &agreed.answer,
             share: &agreed.share,
@@ -275,7 +313,7 @@ impl SharedLimits {
             (WhenLost::Share, Some((had, left))) => had.saturating_add(left / nodes),
             (WhenLost::Share, None) => limit / nodes,
         };
-        scope.set_share(Some(scope.propose(now).alone(before, nodes, lasting)));
+        scope.set_share(Some(scope.draft(now).alone(before, nodes, lasting)));
     }
 
     /// Whether other nodes have used up what this one lacks for one who comes through the guarantee at `via`; if not, a retry
@@ -285,15 +323,16 @@ impl SharedLimits {
     }
 
     /// Reports to Redis that this node is alive, and reads which others are.
-    async fn beat(&self, returning: bool) -> redis::RedisResult<()> {
+    async fn beat(&self) -> redis::RedisResult<()> {
         let mut connection = self.memory.connection().await?;
         let mut invocation = self.beating.prepare_invoke();
         invocation.key(self.memory.key("{limits}:born")).key(self.memory.key("{limits}:nodes"));
-        invocation.arg(self.name()).arg(if returning { "1" } else { "0" });
-        let (nodes, twins): (u64, u64) = invocation.invoke_async(&mut connection).await?;
+        invocation.arg(self.name()).arg(self.heard.load(Ordering::Relaxed));
+        let (nodes, twins, heard): (u64, u64, u64) = invocation.invoke_async(&mut connection).await?;
+        self.heard.store(heard, Ordering::Relaxed);
         self.nodes.store(nodes.max(self.least_nodes), Ordering::Relaxed);
         if twins > 0 && !self.has_twin.swap(true, Ordering::Relaxed) {
-            warn!(node = %self.node, "another process has this node's name: their quotas are counted as one node's; set redis.node, or a state_dir of its own");
+            warn!(node = %self.node(), "another process has this node's name: their quotas are counted as one node's; set redis.node, or a state_dir of its own");
         }
         Ok(())
     }
@@ -301,7 +340,7 @@ impl SharedLimits {
     /// Waits, for a limited time, until the data in Redis has been there for long enough to be complete: right after
     /// the first start Redis would give no shares away.
     pub async fn join(&self, now: impl Fn() -> Timestamps) {
-        if !matches!(timeout(AGREE * 4, self.beat(false)).await, Ok(Ok(()))) {
+        if !matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(()))) {
             self.failures.inc();
             return self.lose(now());
         }
@@ -311,13 +350,13 @@ impl SharedLimits {
         let until = now().monotonic + GRACE;
         while now().monotonic < until {
             let proposal = probe.propose(now());
-            match timeout(AGREE * 4, self.ask(&probe, &proposal, now())).await {
+            match timeout(ANSWER, self.ask(&probe, &proposal, now())).await {
                 Ok(Ok((false, ..))) => return,
                 Ok(Ok(_)) => sleep(Duration::from_millis(100)).await,
                 _ => return self.lose(now()),
             }
             // While it waits, it reports that it is alive.
-            let _ = timeout(AGREE * 4, self.beat(false)).await;
+            let _ = timeout(ANSWER, self.beat()).await;
         }
     }
 
@@ -326,7 +365,7 @@ impl SharedLimits {
         loop {
             sleep(EVERY).await;
             let lost = self.is_lost();
-            let reached = matches!(timeout(AGREE * 4, self.beat(lost)).await, Ok(Ok(())));
+            let reached = matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(())));
             let agreed = reached && self.agree_all(&limits, lost).await;
             if !agreed {
                 self.failures.inc();
