@@ -5,6 +5,7 @@ pub mod backend;
 pub mod client;
 pub mod embeddings;
 pub mod identity;
+pub mod process;
 pub mod safety;
 pub mod sign_in;
 pub mod tokens;

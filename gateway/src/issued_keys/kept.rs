@@ -57,7 +57,8 @@ impl IssuedKeys {
     pub async fn keep_shared(self: Arc<Self>) {
         let mut reachable = true;
         while self.exchange.is_some() {
-            sleep(EXCHANGE).await;
+            // What happens here is sent at once: only the others' exchange is waited for.
+            let _ = timeout(EXCHANGE, self.memory.has_news()).await;
             if self.signer().is_none() {
                 self.memory.shared(false);
                 continue;

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::live::LiveKeys;
 use super::record::StoredKey;
@@ -45,12 +46,14 @@ pub(super) struct Memory {
     /// Whether there is Redis.
     is_shared: bool,
     state: Mutex<State>,
+    /// Something happened here that other nodes don't know yet.
+    news: Notify,
     metrics: IssuedKeyMetrics,
 }
 
 impl Memory {
     pub(super) fn new(has_file: bool, is_shared: bool, metrics: IssuedKeyMetrics) -> Self {
-        Memory { live: Arc::default(), has_file, is_shared, state: Mutex::default(), metrics }
+        Memory { live: Arc::default(), has_file, is_shared, state: Mutex::default(), news: Notify::new(), metrics }
     }
 
     /// The keys that requests are checked against.
@@ -105,6 +108,14 @@ impl Memory {
         }
         self.live.update(changes.values());
         self.show(&state);
+        if self.is_shared && from != Source::Redis && !changes.is_empty() {
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits until something happens here that other nodes don't know yet.
+    pub(super) async fn has_news(&self) {
+        self.news.notified().await;
     }
 
     fn show(&self, state: &State) {

@@ -1,11 +1,14 @@
 //! Limits at run time: the scopes of consumers, groups and pools, and what is shared with other nodes.
 
 mod account;
+mod agreement;
 mod denied;
 mod node;
 mod provisioned;
 mod rounds;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod throttles;
 mod usage_history;
 
@@ -16,7 +19,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use spillway_plugins::limits::{
-    Alert, Demand, KeptFor, LimitId, LimitKind, OwnUse, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps, Used, admit,
+    Alert, Demand, KeptFor, LimitId, LimitKind, OwnUse, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps,
+    Used, admit,
 };
 use tracing::warn;
 

@@ -14,11 +14,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use redis::Script;
-use spillway_plugins::limits::{Asked, Before, Granted, LimitId, Part, Proposal, Rank, Rules, Scope, Share, Timestamps};
+use spillway_plugins::limits::{LimitId, Proposal, Rank, Rules, Scope, Timestamps};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::agreement::{GRACE, LastAgreement, Question};
 use super::rounds::Rounds;
 use super::throttles::{self, Throttle};
 use super::{Limits, NodeName, provisioned, timestamps};
@@ -34,31 +35,14 @@ const ANSWER: Duration = Duration::from_millis(600);
 const EVERY: Duration = Duration::from_millis(250);
 /// How often a share that hasn't changed is sent again, so that it isn't forgotten.
 const REMIND: Duration = Duration::from_secs(1);
-/// How long Redis gives no shares away after its data was lost: until all nodes have sent the shares that they have.
-const GRACE: Duration = Duration::from_secs(3);
 /// Scopes that are agreed on at the same time in the background.
 const AT_ONCE: usize = 32;
-/// How long shares of a period are kept after its end.
-const KEEP: i64 = 86_400;
 
 /// One scope's agreements.
 #[derive(Debug, Default)]
 struct Table {
     rounds: Rounds,
-    last: Mutex<Option<Agreed>>,
-}
-
-/// The result of the last agreement.
-#[derive(Debug, Clone)]
-struct Agreed {
-    /// When it was.
-    at: Duration,
-    /// The share then.
-    answer: Share,
-    /// What of it this node still has.
-    share: Share,
-    /// Whether nothing was given away because the data in Redis may be incomplete.
-    settling: bool,
+    last: Mutex<LastAgreement>,
 }
 
 /// The agreement with other nodes.
@@ -87,14 +71,6 @@ pub struct SharedLimits {
     has_twin: AtomicBool,
     reachable: IntGauge,
     failures: IntCounter,
-}
-
-/// Where the shares of a part of a limit are in Redis. Names of scopes end with a quotation mark, so no two are the same.
-fn place(scope: &str, asked: &Asked, part: &Part) -> String {
-    let of = part.child.as_ref().map_or_else(String::new, |child| format!(" for {child}"));
-    let (Some(calendar), Some(span)) = (asked.id.calendar, asked.span) else { return format!("rates:{scope}{of}") };
-    let zone = if calendar.zone.is_utc() { String::new() } else { format!("@{}", calendar.zone.name()) };
-    format!("{}:{}{zone}:{}:{scope}{of}", asked.id.kind.label(), calendar.period.name(), span.start)
 }
 
 impl std::fmt::Debug for SharedLimits {
@@ -184,7 +160,7 @@ impl SharedLimits {
                 let left = until.saturating_sub(timestamps(clock).monotonic);
                 let _ = timeout(left, table.rounds.ended(number)).await;
             }
-            let is_answered = table.last.lock().as_ref().is_some_and(|last| last.at >= asked);
+            let is_answered = table.last.lock().at().is_some_and(|at| at >= asked);
             if !is_answered {
                 all = false;
                 self.go_on_alone(scope, timestamps(clock));
@@ -199,7 +175,7 @@ impl SharedLimits {
         let table = self.table(scope);
         // When Redis has come back, scopes are agreed on one after another.
         let since = self.lost_since.load(Ordering::Relaxed);
-        let is_back = table.last.lock().as_ref().is_some_and(|last| last.at.as_nanos() > u128::from(since));
+        let is_back = table.last.lock().at().is_some_and(|at| at.as_nanos() > u128::from(since));
         if since != 0 && !is_back {
             return None;
         }
@@ -218,8 +194,9 @@ impl SharedLimits {
 
     /// Whether asking again wouldn't help one who lacks some of a limit: nothing is left of it, or nothing is given away now.
     pub fn gives_no_more(&self, scope: &Scope, id: LimitId, via: Option<usize>) -> bool {
-        let is_settling = self.table(scope).last.lock().as_ref().is_none_or(|last| last.settling);
-        is_settling || self.is_used_up(scope, id, via)
+        let table = self.table(scope);
+        let last = table.last.lock();
+        last.is_settling() || last.is_used_up(scope, id, via)
     }
 
     fn table(&self, scope: &Scope) -> Arc<Table> {
@@ -239,17 +216,10 @@ impl SharedLimits {
             return false;
         }
         let before = now();
-        let proposal = scope.propose(before);
-        if let Some(agreed) = table.last.lock().as_mut() {
-            // Also if no answer comes: what is given back may belong to another node already.
-            agreed.share = proposal.kept.clone();
-        }
-        let asked = timeout(ANSWER, self.ask(scope, &proposal, before)).await;
-        match asked {
-            Ok(Ok((settling, share))) => {
-                let mut last = table.last.lock();
-                scope.set_share(Some(share.clone()));
-                *last = Some(Agreed { at: before.monotonic, answer: share.clone(), share, settling });
+        let proposal = table.last.lock().propose(scope, before);
+        match timeout(ANSWER, self.ask(scope, &proposal, before)).await {
+            Ok(Ok(answer)) => {
+                table.last.lock().answered(scope, &proposal, answer, before);
                 true
             }
             Ok(Err(_)) | Err(_) => {
@@ -259,29 +229,19 @@ impl SharedLimits {
         }
     }
 
-    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Timestamps) -> redis::RedisResult<(bool, Share)> {
+    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Timestamps) -> redis::RedisResult<Vec<u64>> {
         let mut connection = self.memory.connection().await?;
+        let question = Question::new(&self.name(), &self.node(), &scope.name, proposal, now.unix);
         let mut invocation = self.agreeing.prepare_invoke();
-        // All keys in one slot of a cluster.
-        let key = |rest: &str| self.memory.key(&format!("{{limits}}:{rest}"));
-        invocation.key(key("born"));
-        invocation.arg(self.name()).arg(self.node()).arg(GRACE.as_millis().to_string()).arg(proposal.limits.len());
-        for asked in &proposal.limits {
-            let (field, keep) = match asked.span {
-                Some(span) => (String::new(), (span.end - now.unix).saturating_add(KEEP).saturating_mul(1000)),
-                None => (format!("{}:", asked.id.kind as usize + 1), 0),
-            };
-            invocation.arg(field).arg(keep.to_string()).arg(asked.limit).arg(asked.parts.len());
-            for part in &asked.parts {
-                invocation.key(key(&place(&scope.name, asked, part)));
-                invocation.arg(part.limit).arg(part.used).arg(part.had).arg(part.wanted);
-            }
+        for key in question.keys() {
+            // All keys in one slot of a cluster.
+            invocation.key(self.memory.key(&format!("{{limits}}:{key}")));
+        }
+        for argument in question.arguments() {
+            invocation.arg(argument);
         }
         let answer: Vec<String> = invocation.invoke_async(&mut connection).await?;
-        let mut numbers = answer.iter().map(|text| text.parse::<u64>().unwrap_or(0));
-        let settling = numbers.next() == Some(1);
-        let granted = std::iter::from_fn(|| Some(Granted { most: numbers.next()?, left: numbers.next()? }));
-        Ok((settling, Share::granted(proposal, granted)))
+        Ok(answer.iter().map(|text| text.parse().unwrap_or(0)).collect())
     }
 
     fn lose(&self, now: Timestamps) {
@@ -300,26 +260,13 @@ impl SharedLimits {
         }
         let nodes = self.nodes.load(Ordering::Relaxed);
         let table = self.table(scope);
-        let agreed = table.last.lock();
-        let before = agreed.as_ref().map(|agreed| Before {
-            answer: &agreed.answer,
-            share: &agreed.share,
-            since: now.monotonic.saturating_sub(agreed.at),
-        });
-        let lasting = |limit: u64, known: Option<(u64, u64)>| match (self.when_lost, known) {
-            (WhenLost::Allow, _) => u64::MAX,
-            (WhenLost::Refuse, _) => 0,
-            // What belonged to no node is divided equally.
-            (WhenLost::Share, Some((had, left))) => had.saturating_add(left / nodes),
-            (WhenLost::Share, None) => limit / nodes,
-        };
-        scope.set_share(Some(scope.draft(now).alone(before, nodes, lasting)));
+        table.last.lock().go_on_alone(scope, now, nodes, self.when_lost);
     }
 
     /// Whether other nodes have used up what this one lacks for one who comes through the guarantee at `via`; if not, a retry
     /// soon helps.
     pub fn is_used_up(&self, scope: &Scope, id: LimitId, via: Option<usize>) -> bool {
-        self.table(scope).last.lock().as_ref().is_some_and(|agreed| !agreed.settling && scope.is_used_up(id, via, &agreed.answer))
+        self.table(scope).last.lock().is_used_up(scope, id, via)
     }
 
     /// Reports to Redis that this node is alive, and reads which others are.
@@ -351,7 +298,7 @@ impl SharedLimits {
         while now().monotonic < until {
             let proposal = probe.propose(now());
             match timeout(ANSWER, self.ask(&probe, &proposal, now())).await {
-                Ok(Ok((false, ..))) => return,
+                Ok(Ok(answer)) if answer.first() == Some(&0) => return,
                 Ok(Ok(_)) => sleep(Duration::from_millis(100)).await,
                 _ => return self.lose(now()),
             }
@@ -385,7 +332,7 @@ impl SharedLimits {
         let mut well = true;
         for scope in limits.all() {
             let at = limits.now();
-            let last = self.table(&scope).last.lock().as_ref().map(|agreed| agreed.at);
+            let last = self.table(&scope).last.lock().at();
             let fresh = last.is_some_and(|last| at.monotonic.saturating_sub(last) < REMIND);
             if !all && !scope.wants_agreement(at, fresh) {
                 continue;

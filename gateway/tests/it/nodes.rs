@@ -308,6 +308,65 @@ async fn without_redis_a_quota_does_as_the_config_says() {
     }
 }
 
+/// The status and code of an answer to a caller.
+async fn said(node: &Gateway) -> (u16, String) {
+    let got = ask_as(node.address, "crm", &body()).await;
+    (got.status, if got.status == 200 { String::new() } else { got.code() })
+}
+
+fn is(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_that_is_used_up_is_told_from_one_that_cannot_be_checked() {
+    let server = RedisServer::start(None);
+    let (backend, used) = counting().await;
+    let limits = "[consumers.limits]\ntoken_quota = { tokens = 2_000, period = \"year\" }\n";
+    let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", limits) + &redis(server.port)));
+    let nodes = [Gateway::start(&text).await, Gateway::start(&text).await];
+    for node in &nodes {
+        // Until the other one has given back what it doesn't use, the rest may be asked for again.
+        eventually("it is used up", async || said(node).await == is(403, "quota_exceeded")).await;
+    }
+    let got = ask_as(nodes[1].address, "crm", &body()).await;
+    assert!(got.text().contains("consumer 'crm' has used its quota of 2000 tokens per year; it starts again in"), "{}", got.text());
+    assert_eq!(got.header("x-should-retry"), Some("false"));
+    assert_eq!(used.load(Ordering::SeqCst), 2000);
+    redis_cli(server.port, &["FLUSHALL"]);
+    eventually("nobody knows what the other has used", async || said(&nodes[0]).await == is(503, "quota_unknown")).await;
+    eventually("both have said what they have used", async || said(&nodes[0]).await == is(403, "quota_exceeded")).await;
+    drop(server);
+    for node in &nodes {
+        eventually("the loss is seen", async || node.metric("spillway_limits_shared").await == 0.0).await;
+        assert_eq!(said(node).await, is(403, "quota_exceeded"), "nothing was left when they agreed last");
+    }
+    assert_eq!(used.load(Ordering::SeqCst), 2000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_used_its_part_while_redis_is_away_may_try_again() {
+    const QUOTA: u64 = 20_000;
+    let server = RedisServer::start(None);
+    let (backend, used) = counting().await;
+    let limits = format!("[consumers.limits]\ntoken_quota = {{ tokens = {QUOTA}, period = \"year\" }}\n");
+    let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", &limits) + &redis(server.port)));
+    let nodes = [Gateway::start(&text).await, Gateway::start(&text).await];
+    for node in &nodes {
+        assert_eq!(said(node).await, is(200, ""));
+    }
+    drop(server);
+    for node in &nodes {
+        eventually("the loss is seen", async || node.metric("spillway_limits_shared").await == 0.0).await;
+        exhaust(node).await;
+        assert_eq!(said(node).await, is(503, "quota_unknown"), "the other one may have some left");
+        let got = ask_as(node.address, "crm", &body()).await;
+        assert!(got.text().contains("the quota of consumer 'crm' can't be checked at the moment; try again"), "{}", got.text());
+    }
+    let used = used.load(Ordering::SeqCst);
+    assert!((QUOTA * 9 / 10..=QUOTA).contains(&used), "an equal part each: {used}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_group_guarantees_holds_among_nodes() {
     let server = RedisServer::start(None);

@@ -91,10 +91,8 @@ async fn a_node_with_a_slow_way_to_redis_costs_the_others_nothing() {
     let limits = "[consumers.limits]\ntoken_quota = { tokens = 200_000, period = \"year\" }\n";
     let text = |port| config(&[member("a", &backend, 1)], "", &(consumer("crm", limits) + &redis(port) + "nodes = 2\n"));
     let (near, far) = (Gateway::start(&text(server.port)).await, Gateway::start(&text(way.port)).await);
-    let (of_near, of_far) = tokio::join!(
-        steadily(near.address, Duration::from_millis(15), 300),
-        steadily(far.address, Duration::from_millis(100), 45),
-    );
+    let (of_near, of_far) =
+        tokio::join!(steadily(near.address, Duration::from_millis(15), 300), steadily(far.address, Duration::from_millis(100), 45),);
     assert_eq!(of_near, (300, Vec::new()));
     assert_eq!(of_far, (45, Vec::new()), "one that waited in vain goes on with this node's part");
     assert_eq!(used.load(Ordering::SeqCst), 345 * 50);

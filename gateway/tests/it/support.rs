@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use spillway::config::{Config, Secrets};
 use spillway::server::{Running, start};
 use spillway_testkit::backend::ScriptedBackend;
 use spillway_testkit::client::{self, Response};
+pub use spillway_testkit::process::{Killed, RedisServer, free_port};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -145,16 +146,6 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never: {what}");
-}
-
-/// A child process that doesn't outlive its test.
-pub struct Killed(pub Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A gateway as a process of its own, on ports that the system chose.
@@ -459,55 +450,4 @@ pub fn consumer(name: &str, more: &str) -> String {
 pub async fn ask_as(address: SocketAddr, consumer: &str, body: &Value) -> Response {
     let request = client::post("/v1/chat/completions", &[("api-key", consumer)], body.to_string().as_bytes());
     client::ask(address, request).await.unwrap()
-}
-
-/// A real Redis.
-pub struct RedisServer {
-    pub child: Killed,
-    pub port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl RedisServer {
-    /// At `port`, or at any.
-    pub fn start(port: Option<u16>) -> Self {
-        for _ in 0..10 {
-            if let Some(started) = Self::try_start(port.unwrap_or_else(free_port)) {
-                return started;
-            }
-        }
-        panic!("no port for Redis");
-    }
-
-    /// `None` if somebody else has the port.
-    fn try_start(port: u16) -> Option<Self> {
-        // A replica is fed from a file: not in the folder of the sources.
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("redis-server");
-        command.arg("--dir").arg(folder.path());
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--requirepass",
-            "CANARY-redis",
-        ]);
-        let mut child =
-            Killed(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("redis-server: {error}")));
-        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        if !lines.any(|line| line.unwrap().contains("Ready to accept connections")) {
-            return None;
-        }
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(RedisServer { child, port, _folder: folder })
-    }
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

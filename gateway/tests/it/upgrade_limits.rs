@@ -15,7 +15,8 @@ async fn a_quota_is_counted_once_though_the_node_has_no_lasting_name() {
     let server = RedisServer::start(None);
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let limits = "[consumers.limits]\nrequest_quota = { requests = 60, period = \"year\" }\n";
-    let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", limits) + &redis(server.port))).replace("#server", "watch = false");
+    let text =
+        config(&[member("a", &backend, 1)], "", &(consumer("crm", limits) + &redis(server.port))).replace("#server", "watch = false");
     let process = Process::launch(&text, &[]).await;
     let ask = async || ask_as(process.address, "crm", &chat(false)).await;
     for _ in 0..40 {

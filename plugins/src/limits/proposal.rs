@@ -51,7 +51,8 @@ impl State {
         let used = total.saturating_sub(within);
         let wanted = used.saturating_add(room(self.active, limited.common, &self.missed)).min(limited.common);
         parts.push(Part { child: None, pot: None, limit: limited.common, used, had: self.share_of(None, limited, now), wanted });
-        Asked { id: limited.id, place, span: self.all.span(place, now.unix), limit: limited.limit, parts }
+        let beyond = self.beyond.as_ref().filter(|_| !plan.pots.is_empty()).map_or(0, |beyond| beyond.used(place, now.unix));
+        Asked { id: limited.id, place, span: self.all.span(place, now.unix), limit: limited.limit, beyond, parts }
     }
 
     /// This node's share of a part of a limit. A period that has just begun has none yet.

@@ -69,6 +69,9 @@ pub struct Asked {
     pub span: Option<Span>,
     /// Its value. The parts are this together.
     pub limit: u64,
+    /// What this node's requests used beyond their reservations, if there are guarantees: by so much it may be exceeded
+    /// for them.
+    pub beyond: u64,
     /// Its parts: what is guaranteed, then the rest.
     pub parts: Vec<Part>,
 }
@@ -151,7 +154,7 @@ impl Share {
     }
 
     /// The share of the part of a proposal, and what belonged to no node then.
-    fn of(&self, asked: &Asked, part: &Part) -> Granted {
+    pub fn of(&self, asked: &Asked, part: &Part) -> Granted {
         self.part(part.pot, asked.place)
     }
 
@@ -196,13 +199,16 @@ pub(super) fn headroom(kind: LimitKind, limit: u64) -> u64 {
     if kind.is_rate() { limit / 20 } else { limit / 200 }
 }
 
-/// How long a share of a limit per minute stays valid after the last agreement. Other nodes remove it a little later.
-const CUT_OFF: Duration = Duration::from_secs(60);
+/// How long a share of a limit per minute stays valid after the last agreement. Other nodes get it a little more than a
+/// minute later: until then, what this node used of it counts.
+const CUT_OFF: Duration = Duration::from_secs(30);
+/// For how long a request counts.
+const MINUTE: Duration = Duration::from_secs(60);
 /// The same for concurrent requests.
 const CUT_OFF_AT_ONCE: Duration = Duration::from_secs(3);
 
 /// The share of a limit per minute for a node that can't agree with the others, at a time after its last agreement: at
-/// first its own share, then at most an equal part of the limit, and after the same time again exactly the equal part.
+/// first its own share, then at most an equal part of the limit, and a minute later exactly the equal part.
 /// At no time do the shares of nodes that are all cut off exceed the limit together.
 pub fn cut_off(kind: LimitKind, limit: u64, had: u64, nodes: u64, since: Duration) -> u64 {
     let part = limit / nodes.max(1);
@@ -210,7 +216,7 @@ pub fn cut_off(kind: LimitKind, limit: u64, had: u64, nodes: u64, since: Duratio
     match since {
         since if since < good => had,
         // Usage of the last minute is gone only after a minute.
-        since if since < good + CUT_OFF => had.min(part),
+        since if since < good + MINUTE => had.min(part),
         _ => part,
     }
 }

@@ -159,7 +159,13 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
         }
         Message::SignIn { sign_in } => gateway.sign_in.take_over(&sign_in),
         Message::Sessions { sessions } => gateway.sign_in.take_over_changes(sessions, gateway.clock.now()),
-        Message::Started { .. } | Message::Prepared { .. } | Message::Ready | Message::Failed { .. } | Message::OwnUse { .. } | Message::Go | Message::Unknown => {}
+        Message::Started { .. }
+        | Message::Prepared { .. }
+        | Message::Ready
+        | Message::Failed { .. }
+        | Message::OwnUse { .. }
+        | Message::Go
+        | Message::Unknown => {}
     }
     ahead
 }
