@@ -158,7 +158,9 @@ impl SharedLimits {
             let table = self.table(scope);
             if let Some(number) = number {
                 let left = until.saturating_sub(timestamps(clock).monotonic);
-                let _ = timeout(left, table.rounds.ended(number)).await;
+                if timeout(left, table.rounds.ended(number)).await.is_err() {
+                    self.failures.inc();
+                }
             }
             let is_answered = table.last.lock().at().is_some_and(|at| at >= asked);
             if !is_answered {
