@@ -332,8 +332,14 @@ impl SharedLimits {
     async fn agree_all(self: &Arc<Self>, limits: &Arc<Limits>, all: bool) -> bool {
         let mut agreeing = JoinSet::new();
         let mut well = true;
+        let mut beaten = limits.now().monotonic;
         for scope in limits.all() {
             let at = limits.now();
+            if at.monotonic.saturating_sub(beaten) >= REMIND {
+                // With many scopes and a slow Redis this takes long, and who isn't heard of gets nothing.
+                well &= matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(())));
+                beaten = limits.now().monotonic;
+            }
             let last = self.table(&scope).last.lock().at();
             let fresh = last.is_some_and(|last| at.monotonic.saturating_sub(last) < REMIND);
             if !all && !scope.wants_agreement(at, fresh) {

@@ -85,7 +85,7 @@ fn history() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    #![proptest_config(fixed(400, 53))]
+    #![proptest_config(fixed(250, 53))]
 
     /// Whatever happens to requests, nodes, configs and Redis: at no node of the tree and in no period more is used than the
     /// limit and what the bound in `docs/budgets.md` names.
@@ -99,7 +99,7 @@ proptest! {
 #[test]
 fn three_nodes_with_a_real_redis_stay_within_the_bound_at_every_node_of_the_tree() {
     let mut real = Some(Real::start());
-    let cases = TestRunner::new(fixed(24, 54));
+    let cases = TestRunner::new(fixed(32, 54));
     each(cases, (tree::any(), history()), |(tree, events)| {
         let memory = Memory { real: real.take().map(Real::emptied), model: Model::default() };
         real = World::new(tree, memory).run(events).real;

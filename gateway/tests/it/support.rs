@@ -19,7 +19,7 @@ use spillway::config::{Config, Secrets};
 use spillway::server::{Running, start};
 use spillway_testkit::backend::ScriptedBackend;
 use spillway_testkit::client::{self, Response};
-pub use spillway_testkit::process::{Killed, RedisServer, free_port};
+pub use spillway_testkit::process::Killed;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -147,6 +147,9 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     }
     panic!("never: {what}");
 }
+
+/// A real Redis.
+pub type RedisServer = spillway_testkit::process::RedisServer;
 
 /// A gateway as a process of its own, on ports that the system chose.
 pub struct Process {
