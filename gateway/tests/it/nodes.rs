@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::*;
 
 /// A backend that uses 50 tokens for every request, and counts them.
-async fn counting() -> (ScriptedBackend, Arc<AtomicU64>) {
+pub async fn counting() -> (ScriptedBackend, Arc<AtomicU64>) {
     let used = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&used);
     let backend = ScriptedBackend::start(move |_| {
@@ -30,11 +30,11 @@ async fn counting() -> (ScriptedBackend, Arc<AtomicU64>) {
 }
 
 /// At least as much as it uses: the limit is then exceeded by nothing.
-fn body() -> Value {
+pub fn body() -> Value {
     json!({ "model": "m", "max_tokens": 50, "messages": [{ "role": "user", "content": "hi" }] })
 }
 
-fn redis(port: u16) -> String {
+pub fn redis(port: u16) -> String {
     format!("[redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{port}\"\n")
 }
 
