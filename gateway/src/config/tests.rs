@@ -109,6 +109,7 @@ fn meaning_is_checked() {
         ("[[consumers]]\nname = \"c\"\n[consumers.limits]\nrequests_per_minute = 0", "0 would refuse everything"),
         ("[plugins.auth]\nrequired = true", "no caller could be accepted"),
         ("[log]\nlevel = \"debgu\"", "unknown level 'debgu'; did you mean 'debug'?"),
+        ("[log]\nlevel = \"warn,spilway=debug\"", "'spilway' is no crate that logs here; did you mean 'spillway'?"),
         ("[log]\naccess = \"/nonexistent/dir/access.log\"", "the folder of"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x:99999\"", "no valid port"),
         (
