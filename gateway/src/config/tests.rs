@@ -109,6 +109,7 @@ fn meaning_is_checked() {
         ("[[consumers]]\nname = \"c\"\n[consumers.limits]\nrequests_per_minute = 0", "0 would refuse everything"),
         ("[plugins.auth]\nrequired = true", "no caller could be accepted"),
         ("[log]\nlevel = \"debgu\"", "unknown level 'debgu'; did you mean 'debug'?"),
+        ("[log]\nlevel = \"warn,spilway=debug\"", "'spilway' is no crate that logs here; did you mean 'spillway'?"),
         ("[log]\naccess = \"/nonexistent/dir/access.log\"", "the folder of"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x:99999\"", "no valid port"),
         (
@@ -306,10 +307,15 @@ fn a_tree_that_cannot_work_is_refused_at_its_line() {
         ),
         (deep.replace("parent = \"g6\"\n", ""), "groups[0].parent: is too deep: with a consumer, 'g0' in 'g1' in 'g2' in 'g3' in 'g4' in 'g5' would be 7 nodes"),
         (
-            org.to_owned() + &child("a", "guaranteed = \"60%\"") + &child("b", "guaranteed = { tokens_per_minute = 41 }"),
-            "t.toml:23:1: groups[2].guaranteed: group 'org' has 100 tokens_per_minute, and with this one it guarantees 101",
+            org.to_owned() + &child("a", "guaranteed = \"60%\"") + &child("b", "guaranteed = { tokens_per_minute = 41 }") + &child("c", "guaranteed = \"30%\""),
+            "t.toml:23:1: groups[2].guaranteed: group 'org' has 100 tokens_per_minute, and guarantees 131: 60 to group 'a', 41 to group 'b', 30 to group 'c'; guarantee less, or raise the limit of 'org'",
         ),
-        (org.to_owned() + &child("a", "guaranteed = { budget = { usd = 1.0, period = \"day\" } }"), "groups[1].guaranteed.budget: group 'org' has no budget per day of which"),
+        (org.to_owned() + &child("a", "guaranteed = { budget = { usd = 1.0, period = \"day\" } }"), "groups[1].guaranteed.budget: group 'org' has no budget per day in UTC of which something could be guaranteed; it has tokens_per_minute"),
+        (
+            "[[groups]]\nname = \"org\"\nlimits = { token_quota = [{ tokens = 9, period = \"month\", time_zone = \"Europe/Berlin\" }, { tokens = 9, period = \"day\" }] }\n".to_owned()
+                + &child("a", "guaranteed = { token_quota = { tokens = 1, period = \"month\" } }"),
+            "group 'org' has no token_quota per month in UTC of which something could be guaranteed; it has token_quota per month in Europe/Berlin, token_quota per day in UTC: write the same period and time_zone",
+        ),
         (org.to_owned() + &child("a", "guaranteed = \"lots\""), "'lots' is no percentage; write one from more than 0 to 100, such as \"20%\", or a table"),
         (org.to_owned() + &child("a", "guaranteed = \"0.5%\""), "is less than one of the 100 tokens_per_minute of group 'org'"),
         (org.to_owned() + &child("a", "guaranteed = 3"), "expected a percentage such as \"20%\", or a table with amounts"),

@@ -411,7 +411,7 @@ fn a_place_that_is_gone_fails_and_everything_is_shipped_when_it_is_back_even_if_
     std::fs::remove_dir_all(base.path().join("place")).unwrap();
     node.write(&[row(NOON, "x", 5, 0, known(1))]);
     let error = node.rounds.round(NOON).unwrap_err();
-    assert!(matches!(&error, ShipError::Place(PlaceError::File { .. })) && error.to_string().contains("place"), "{error}");
+    assert!(matches!(&error, ShipError::Place(PlaceError::Missing { .. })) && error.to_string().contains("place"), "{error}");
     assert!(!base.path().join("place").exists(), "a folder that isn't mounted is not created");
     std::fs::create_dir(base.path().join("place")).unwrap();
     assert_eq!(node.ship(NOON).files, 2);

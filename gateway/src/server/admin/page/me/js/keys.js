@@ -25,7 +25,7 @@ function makeKeyRow() {
   const state = el('span', { 'class': 'mark' }, glyph(), word);
   const note = el('span', { 'class': 'why' });
   const made = el('td', { 'data-label': 'Made' });
-  const used = el('td', { 'data-label': 'Last used' });
+  const used = el('td', { 'data-label': 'Last used at this node' });
   const models = el('td', { 'data-label': 'Models' });
   const rotate = el('button', { type: 'button' }, 'Rotate…');
   const revoke = el('button', { type: 'button' }, 'Revoke…');
@@ -60,7 +60,7 @@ function updateKeyRow(view, key, consumer, now) {
 }
 
 function keyTable(caption) {
-  const heads = ['Key', 'State', 'Made', 'Last used', 'Models', ''];
+  const heads = ['Key', 'State', 'Made', 'Last used at this node', 'Models', ''];
   const rows = el('tbody');
   const last = heads.length - 1;
   const cells = heads.map((text, at) => (at === last ? el('td') : el('th', { scope: 'col' }, text)));
@@ -101,7 +101,7 @@ function showKeys(view, consumer, now) {
 }
 
 function askRevoke(consumer, key) {
-  const used = key.last_use === null ? 'It has not been used since the gateway started.' : `It was last used ${ago(key.last_use * 1000, page.now)}.`;
+  const used = key.last_use === null ? 'It has not been used at this node since the node started.' : `It was last used at this node ${ago(key.last_use * 1000, page.now)}.`;
   ask({
     title: `Revoke ${keyName(key)}?`,
     text: [`Requests with this key of ${consumer.name} are refused from now on. ${used}`, 'This can\'t be undone.'],
