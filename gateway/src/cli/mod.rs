@@ -9,6 +9,7 @@ mod explain;
 mod import;
 mod init;
 mod issued_keys;
+mod key_list;
 mod keys;
 mod load;
 mod log_file;

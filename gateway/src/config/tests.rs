@@ -240,6 +240,25 @@ fn the_reference_is_up_to_date() {
 }
 
 #[test]
+fn a_state_dir_that_can_be_no_folder_is_refused_at_its_line() {
+    let with = |path: &str| parse(&minimal("").replacen("[server]\n", &format!("[server]\nstate_dir = \"{path}\"\n"), 1));
+    for (path, expected) in [
+        ("", "t.toml:2:1: server.state_dir: is empty, which would be the folder that the gateway is started in"),
+        (" ", "server.state_dir: is empty"),
+        ("/proc/version", "server.state_dir: '/proc/version' is, or is below, a file: name a folder"),
+        ("/proc/version/state", "is, or is below, a file"),
+    ] {
+        let problems = with(path).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{path}: {problems:?}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert!(with(folder.path().to_str().unwrap()).is_ok());
+    assert!(with(folder.path().join("not/there/yet").to_str().unwrap()).is_ok(), "the gateway makes it");
+    let access = parse(&minimal("[log]\naccess = \"\"")).unwrap_err();
+    assert!(access[0].contains("log.access: is empty: write \"stdout\""), "{access:?}");
+}
+
+#[test]
 fn a_mirror_that_other_machines_reach_is_a_warning() {
     let warnings = |address: &str| {
         let text = format!("[shadow]\nlisten = [\"{address}\"]\n{}", minimal(""));

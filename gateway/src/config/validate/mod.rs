@@ -96,6 +96,10 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let access = match log.access.as_deref() {
         None | Some("stdout") => AccessLogConfig::Stdout,
         Some("off") => AccessLogConfig::Off,
+        Some("") => {
+            check.problem("log.access", "is empty: write \"stdout\", \"off\" or the path of a file");
+            AccessLogConfig::Off
+        }
         Some(path) => {
             let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
             if folder.is_some_and(|folder| !folder.is_dir()) {

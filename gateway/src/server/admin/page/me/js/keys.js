@@ -87,8 +87,11 @@ function showKeys(view, consumer, now) {
   const { making } = consumer;
   const [past, valid] = [consumer.keys.filter((key) => isOver(key, now)), consumer.keys.filter((key) => !isOver(key, now))];
   const full = making.possible && making.valid >= making.max;
-  const why = making.possible ? (full ? 'Revoke one to make another.' : '') : making.why;
-  say(view.room, [making.possible ? `${count(making.valid)} of at most ${plural(making.max, 'key')}.` : '', why].filter(Boolean).join(' '));
+  const tooMany = making.valid - making.max + 1;
+  const why = making.possible ? (full ? `Revoke ${tooMany === 1 ? 'one' : count(tooMany)} to make another.` : '') : making.why;
+  // Administrators may have made more than owners may.
+  const number = making.valid > making.max ? `${plural(making.valid, 'valid key')}; owners may make up to ${count(making.max)}.` : `${count(making.valid)} of at most ${plural(making.max, 'key')}.`;
+  say(view.room, [making.possible ? number : '', why].filter(Boolean).join(' '));
   show(view.make, making.possible && !full);
   show(view.none, valid.length === 0);
   say(view.none, making.possible ? 'No key is valid. Make one to call the gateway.' : 'There is no key.');
