@@ -15,11 +15,12 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 ];
 
 /// The crates that log here: a filter for another one would be a misspelt name, and have no effect.
-const CRATES: [&str; 17] = [
+const CRATES: [&str; 18] = [
     "spillway",
     "azure_core",
     "azure_identity",
     "h2",
+    "hyper",
     "hyper_util",
     "pingora_cache",
     "pingora_core",

@@ -162,6 +162,7 @@ async fn a_place_that_is_gone_or_full_is_counted_and_told_once_and_no_request_no
     assert!(!place.exists(), "a folder that is missing is not made");
     std::fs::create_dir(&place).unwrap();
     eventually("everything is shipped", async || of(&report(&place, "backend").await, "backend", "one") == upstream.counted()).await;
+    eventually("it is told", async || process.log().contains("can be shipped again")).await;
     let log = process.log();
     assert_eq!((log.matches("can't be shipped").count(), log.matches("can be shipped again").count()), (1, 1), "{log}");
     // It stops, and ships its last attempts before it ends.
