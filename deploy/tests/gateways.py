@@ -58,8 +58,8 @@ name = "tests"
 keys = [{{ sha256 = "{key}" }}]
 """
 
-# With everything that has metrics of its own: TLS, an identity, limits, a last resort.
-FULL = PLAIN + """
+# With everything that has metrics of its own: TLS, an identity, issuers of tokens, limits, a last resort.
+FULL = PLAIN.replace("[log]", 'admin_token = {{ env = "MONITORING_SECRET" }}\n\n[log]', 1) + """
 [[consumers]]
 name = "limited"
 keys = [{{ sha256 = "{limited}" }}]
@@ -90,6 +90,16 @@ reply = "Later."
 name = "nobody"
 models = ["nobody"]
 members = [{{ backend = "identified" }}, {{ backend = "sorry", priority = 9 }}]
+
+[plugins.auth.jwt]
+issuer = "https://127.0.0.1:{nobody}/tokens"
+audiences = ["a"]
+
+[server.sign_in]
+issuer = "https://127.0.0.1:{nobody}/people"
+client_id = "c"
+url = "http://localhost:{admin}"
+everyone = "viewer"
 
 [server.tls]
 cert = "{folder}/cert.pem"
@@ -195,7 +205,8 @@ class Gateway:
             return error.code
 
     def metrics(self):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as answer:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin}/metrics", headers={"authorization": "Bearer secret"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.read().decode()
 
 

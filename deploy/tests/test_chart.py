@@ -33,6 +33,19 @@ OLDEST = re.search(r">=(1\.\d+)", (CHART / "Chart.yaml").read_text())[1]
 KUBERNETES = [version for version in sorted({kubernetes_validate.utils.major_minor(version) for version in kubernetes_validate.utils.all_versions()},
                                             key=lambda version: int(version.split(".")[1])) if int(version.split(".")[1]) >= int(OLDEST.split(".")[1])]
 IDENTITY = {"azure": {"workloadIdentity": {"enabled": True, "clientId": "00000000-1111-2222-3333-444444444444", "tenantId": "00000000-1111-2222-3333-555555555555"}}}
+PORTAL = """
+  [server.sign_in]
+  issuer = "https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0"
+  client_id = "66666666-7777-8888-9999-000000000000"
+  client_secret = { credential = "sign-in-secret" }
+  url = "https://gateway-admin.example.com"
+  everyone = "member"
+
+  [server.portal]
+  listen = "0.0.0.0:8444"
+  url = "https://ai.example.com"
+  gateway_url = "https://gateway.example.com"
+""".replace("\n  ", "\n")
 # Each a way to install it; together they reach every line of every template.
 RELEASES = {
     "default": {},
@@ -48,7 +61,11 @@ RELEASES = {
         "serviceAccount": {"name": "gateways", "annotations": {"example.com/team": "platform"}},
         "rehearse": {"args": ["--json"]},
         "autoscaling": {"enabled": True},
+        "config": VALUES["config"] + PORTAL,
+        "portal": {"enabled": True, "type": "LoadBalancer", "annotations": {"service.beta.kubernetes.io/azure-load-balancer-internal": "true"},
+                   "loadBalancerClass": "example.com/internal", "loadBalancerSourceRanges": ["10.0.0.0/8"]},
         "networkPolicy": {"enabled": True, "from": [{"namespaceSelector": {}}], "adminFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+                          "portalFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
                           "egress": [{"ports": [{"port": 443}]}, {"ports": [{"port": 53, "protocol": "UDP"}]}]},
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "podAnnotations": {"example.com/a": "b"}, "podLabels": {"example.com/c": "d"}, "nodeSelector": {"kubernetes.io/arch": "amd64"},
@@ -64,6 +81,7 @@ RELEASES = {
         "topologySpread": {"enabled": False}, "networkPolicy": {"enabled": True}, "rehearse": {"enabled": True}, "nameOverride": "ai", "replicas": 1,
     },
     "no rehearsal": {"rehearse": {"enabled": False}, "service": {"type": "NodePort"}},
+    "with a portal": {"config": VALUES["config"] + PORTAL, "portal": {"enabled": True}, "networkPolicy": {"enabled": True}},
 }
 
 pytestmark = pytest.mark.skipif(shutil.which(HELM) is None, reason="needs helm")
@@ -158,6 +176,9 @@ def test_names_are_short_enough_and_each_is_given_once(name):
     ({"config": '[server]\nlisten = ["0.0.0.0:8080"]'}, "server.admin must be on port 9090"),
     ({"config": '[server]\nlisten = ["0.0.0.0:8080"]\nadmin = "127.0.0.1:9090"'}, "server.admin is on loopback"),
     ({"ports": {"http": 8443}}, "server.listen must have port 8443"),
+    ({"portal": {"enabled": True}}, "server.portal.listen must be on port 8444"),
+    ({"portal": {"enabled": True}, "config": VALUES["config"] + PORTAL.replace("0.0.0.0:8444", "127.0.0.1:8444")}, "server.portal.listen is on loopback"),
+    ({"portal": {"affinitySeconds": 100000}}, "affinitySeconds"),
     ({"env": [{"value": "x"}]}, "name"),
 ])
 def test_a_value_that_makes_no_sense_is_refused_by_name(values, named):
@@ -227,6 +248,28 @@ def test_selectors_find_the_gateways_and_nothing_else(name):
             assert matches(selector, pod["metadata"]["labels"]) == (kind in ("StatefulSet", "Deployment")), (kind, selector)
 
 
+def test_the_portal_has_a_service_of_its_own_that_keeps_people_at_one_pod():
+    for name in ("everything", "with a portal"):
+        found = objects(name)
+        service = one(found, "Service", "-portal")["spec"]
+        [port] = service["ports"]
+        container = workload(found)["spec"]["template"]["spec"]["containers"][0]
+        assert {each["name"]: each["containerPort"] for each in container["ports"]}[port["targetPort"]] == 8444
+        # A session is in one pod's memory, for eight hours by default.
+        assert (service["sessionAffinity"], service["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]) == ("ClientIP", 8 * 3600)
+        assert service.get("externalTrafficPolicy") == ("Local" if service["type"] == "LoadBalancer" else None)
+        rules = [rule for rule in one(found, "NetworkPolicy")["spec"]["ingress"] if rule["ports"] == [{"port": "portal"}]]
+        assert [rule.get("from") for rule in rules] == [RELEASES[name]["networkPolicy"].get("portalFrom")]
+        # Neither the gateway's service nor the one of operators leads to it.
+        others = [each["spec"]["ports"] for each in found if each["kind"] == "Service" and not each["metadata"]["name"].endswith("-portal")]
+        assert [[port["targetPort"] for port in ports] for ports in others] == [["http"], ["admin"]]
+
+
+def test_without_a_portal_nothing_of_it_is_there():
+    for name in ("default", "little"):
+        assert "portal" not in json.dumps([each for each in objects(name) if each["kind"] not in ("ConfigMap",)])
+
+
 def test_prometheus_finds_the_admin_service_alone_and_has_its_token():
     found = objects("everything")
     monitor = one(found, "ServiceMonitor")["spec"]
@@ -271,7 +314,7 @@ def test_a_changed_config_replaces_no_pod_unless_asked():
         before, after = (workload(objects({"config": VALUES["config"] + more, "restartOnConfigChange": restart})) for more in ("", "# more\n"))
         assert (before != after) == restart
     checksum = workload(objects("everything"))["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
-    assert checksum == hashlib.sha256(VALUES["config"].encode()).hexdigest()
+    assert checksum == hashlib.sha256(RELEASES["everything"]["config"].encode()).hexdigest()
 
 
 def test_the_rehearsal_comes_first_with_the_new_config_and_no_secret():
@@ -345,6 +388,15 @@ def test_the_default_config_passes_its_rehearsal(installed, tmp_path):
     arguments = [argument.replace("/etc/spillway/spillway.toml", str(installed[0])) for argument in arguments]
     environment = {name: value for name, value in os.environ.items() if name != "CREDENTIALS_DIRECTORY"}
     done = subprocess.run([SPILLWAY, command, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_config_with_a_portal_is_accepted(installed, tmp_path):
+    config = tmp_path / "portal.toml"
+    text = one(objects("with a portal"), "ConfigMap", "rehearse")["data"]["spillway.toml"]
+    config.write_text(text.replace("/var/lib/spillway", str(tmp_path / "state")))
+    (tmp_path / "credentials/sign-in-secret").write_text("secret")
+    done = subprocess.run([SPILLWAY, "check", "-c", str(config)], env=installed[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -137,6 +137,25 @@ def test_every_metric_and_label_that_is_asked_for_exists(told):
         assert asked <= some, f"{where}: nothing in it has {asked - some}"
 
 
+# Counters of failures that nobody is told of, and why not.
+UNWATCHED = {
+    "spillway_ptu_refusals_total": "a full PTU says 429: that is how it is filled",
+    "spillway_malformed_events_total": "of a backend; the stream goes on without the event",
+    "spillway_ledger_waiting_refusals": "they wait; SpillwayLedgerRefusalsDropped tells of those that are lost",
+    "spillway_stored_objects_unshared_total": "follows from Redis, see SpillwayLimitsUnshared",
+}
+
+
+def test_every_failure_that_is_counted_is_shown_or_told(told):
+    """A counter whose name says that something was lost or went wrong is in an alert or on a dashboard."""
+    asked = {name for _, expression, _ in expressions.everything() for name, _ in expressions.selectors(expression)}
+    bad = re.compile(r"fail|drop|lost|damage|conflict|broken|panic|malformed|unshared|unsaved|refus|unchecked")
+    counted = {name for name in expressions.exposed(told) if bad.search(name)}
+    assert counted, "no metric at all"
+    assert counted - asked <= set(UNWATCHED), f"in no alert and on no dashboard: {sorted(counted - asked - set(UNWATCHED))}"
+    assert not asked & set(UNWATCHED)
+
+
 def test_first_tier_is_called_one(told):
     assert 'spillway_tier_served_total{pool="chat",priority="1"}' in told
 

@@ -62,9 +62,8 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// The log in this folder. Without one, acts are only in the access log.
-    pub fn new(folder: Option<&Path>, clock: Clock, metrics: AuditMetrics) -> Self {
-        let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+    /// The log of this node in this folder. Without one, acts are only in the access log.
+    pub fn new(folder: Option<&Path>, node: String, clock: Clock, metrics: AuditMetrics) -> Self {
         Audit {
             folder: folder.map(Path::to_owned),
             file: folder.map(|folder| Mutex::new(AuditFile::new(folder, file::FULL))),

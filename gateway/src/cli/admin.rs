@@ -159,6 +159,15 @@ pub(super) fn ask(connection: &Connection, method: Method, path: &str, format: i
     }
 }
 
+/// What the gateway of this config answers to a GET, or why there is no answer. An exit code if the config says not where to ask.
+pub(super) fn get(connection: &Connection, path: &str) -> Result<Result<Value, String>, ExitCode> {
+    let api = AdminApi::of(connection)?;
+    Ok(wait_for(api.ask(Method::GET, path)).and_then(|(status, body)| match status {
+        200 => Ok(body),
+        _ => Err(reason(status, &body)),
+    }))
+}
+
 /// Sends a request with a body to the gateway of this config, and prints its answer in the given format, or the error.
 pub(super) fn send(connection: &Connection, method: Method, path: &str, body: &Value, format: impl Fn(&Value) -> String) -> ExitCode {
     match AdminApi::of(connection) {

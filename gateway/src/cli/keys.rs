@@ -1,17 +1,14 @@
-//! `spillway keys`: makes keys, and shows those that a config has.
+//! `spillway keys`: makes keys for a config; those of a running gateway are in [`issued_keys`](super::issued_keys) and
+//! [`key_list`](super::key_list).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use serde_json::Value;
-use spillway_plugins::auth::{Pepper, Validity, digest, key_text};
+use spillway_plugins::auth::{Pepper, digest, key_text};
 
 use crate::clock::Clock;
-use crate::config::{Config, identifier};
-use crate::http_client;
 use crate::issued_keys::{self, random_key};
 
 /// What to do with keys.
@@ -38,12 +35,9 @@ pub(super) enum KeysCommand {
     Revoke(super::issued_keys::RevokeArguments),
     /// Issue a key in the place of another one, which stays valid for a while.
     Rotate(super::issued_keys::RotateArguments),
-    /// List the keys of a config, and those that its running gateway has issued: consumer, age, and when last used.
-    List {
-        /// The config file.
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    /// List the keys that the running gateway knows, of its config and issued ones: whose they are, their state, and when last
+    /// used.
+    List(super::key_list::ListArguments),
 }
 
 pub(super) fn run(command: KeysCommand) -> ExitCode {
@@ -52,7 +46,7 @@ pub(super) fn run(command: KeysCommand) -> ExitCode {
         KeysCommand::Issue(arguments) => Ok(super::issued_keys::issue(&arguments)),
         KeysCommand::Revoke(arguments) => Ok(super::issued_keys::revoke(&arguments)),
         KeysCommand::Rotate(arguments) => Ok(super::issued_keys::rotate(&arguments)),
-        KeysCommand::List { config } => list(&config),
+        KeysCommand::List(arguments) => Ok(super::key_list::list(&arguments)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("spillway keys: {error}");
@@ -121,85 +115,4 @@ pub(super) fn make(
 /// A time as the config writes it, or a duration from now.
 fn when(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     issued_keys::when(text, now).ok_or_else(|| format!("'{text}' is neither a duration such as 90d nor a date such as 2027-01-31"))
-}
-
-fn list(path: &std::path::Path) -> Result<ExitCode, String> {
-    let Ok(config) = super::load(path) else { return Ok(ExitCode::from(2)) };
-    let now = Clock::new().wall();
-    let known = known_keys(&config);
-    println!("{:<24} {:<16} {:<21} {:<10} {:<22} last use", "consumer", "key", "id", "age", "state");
-    let last_use = |at: Option<i64>| at.map_or_else(|| "not since the start".to_owned(), |at| ago(at, now));
-    for (consumer, key) in config.consumers.iter().flat_map(|consumer| consumer.keys.iter().map(move |key| (consumer, key))) {
-        let id = identifier(&key.stored);
-        let last = match &known {
-            Ok(known) => last_use(known.iter().find(|known| known["id"] == *id).and_then(|known| known["last_use"].as_i64())),
-            Err(_) => "?".to_owned(),
-        };
-        let hint = key.hint.clone().unwrap_or_else(|| id.clone());
-        let age = key.created.map_or_else(|| "?".to_owned(), |at| days(now.timestamp() - at));
-        println!("{:<24} {hint:<16} {id:<21} {age:<10} {:<22} {last}", consumer.name, state(key.validity, now.timestamp()));
-    }
-    for key in known.iter().flatten().filter(|key| key["source"] == "issued") {
-        let text = |name: &str| key[name].as_str().unwrap_or("?");
-        let validity = Validity { not_before: key["not_before"].as_i64(), expires: key["expires"].as_i64() };
-        let state = match (key["revoked"].as_i64(), text("state")) {
-            (Some(at), _) => format!("revoked {}", day(at)),
-            (None, "no consumer") => "consumer not in config".to_owned(),
-            _ => state(validity, now.timestamp()),
-        };
-        let age = key["created"].as_i64().map_or_else(|| "?".to_owned(), |at| days(now.timestamp() - at));
-        let last = last_use(key["last_use"].as_i64());
-        println!("{:<24} {:<16} {:<21} {age:<10} {state:<22} {last}", text("consumer"), text("hint"), text("id"));
-    }
-    if let Err(error) = known {
-        eprintln!("\nThe running gateway, which knows when keys were last used and which keys it has issued, gave no answer: {error}");
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn day(at: i64) -> String {
-    DateTime::from_timestamp(at, 0).map_or_else(String::new, |at| at.format("%Y-%m-%d").to_string())
-}
-
-fn state(validity: Validity, now: i64) -> String {
-    match validity {
-        Validity { not_before: Some(from), .. } if now < from => format!("from {}", day(from)),
-        Validity { expires: Some(until), .. } if until <= now => format!("expired {}", day(until)),
-        Validity { expires: Some(until), .. } => format!("until {}", day(until)),
-        Validity { .. } => "good".to_owned(),
-    }
-}
-
-fn days(seconds: i64) -> String {
-    match seconds / 86_400 {
-        ..=0 => "today".to_owned(),
-        1 => "1 day".to_owned(),
-        days => format!("{days} days"),
-    }
-}
-
-fn ago(at: i64, now: DateTime<Utc>) -> String {
-    match now.timestamp() - at {
-        ..=59 => "just now".to_owned(),
-        seconds @ 60..3600 => format!("{} min ago", seconds / 60),
-        seconds @ 3600..86_400 => format!("{} h ago", seconds / 3600),
-        seconds => format!("{} ago", days(seconds)),
-    }
-}
-
-/// The keys that the running gateway knows, from its admin listener.
-fn known_keys(config: &Config) -> Result<Vec<Value>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let client = http_client::local().map_err(|error| error.to_string())?;
-        let mut request = client.get(format!("http://{}/api/keys", config.server.admin)).timeout(Duration::from_secs(2));
-        if let Some(token) = &config.server.admin_token {
-            request = request.bearer_auth(token.expose());
-        }
-        let answer = request.send().await.map_err(|_| format!("there is no gateway at {}", config.server.admin))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| error.without_url().to_string())?;
-        let value: Value = serde_json::from_str(&text).map_err(|_| format!("{} answered {status}", config.server.admin))?;
-        value["keys"].as_array().cloned().ok_or_else(|| format!("{} answered {status}", config.server.admin))
-    })
 }

@@ -9,6 +9,7 @@ mod explain;
 mod import;
 mod init;
 mod issued_keys;
+mod key_list;
 mod keys;
 mod load;
 mod log_file;
@@ -30,7 +31,7 @@ use arguments::{Arguments, Command, Format};
 use clap::Parser;
 use load::{load, located};
 
-use crate::config::{Config, reference};
+use crate::config::{Config, lacking_here, reference};
 use crate::rehearse::place::Lines;
 use crate::rehearse::{findings, report};
 use crate::server::{self, Source, Successor};
@@ -95,17 +96,20 @@ fn check(path: &Path, online: bool, advise: bool) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    for problem in &config.warnings {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            return ExitCode::from(2);
+        }
+    };
+    let mut warnings = [config.warnings.clone(), lacking_here(&config, &text)].concat();
+    warnings.sort_by_key(|warning| warning.position);
+    for problem in &warnings {
         println!("{}", located(path, "warning", problem));
     }
     if advise {
-        match std::fs::read_to_string(path) {
-            Ok(text) => print!("{}", report::listed(&path.display().to_string(), &findings::of_config(&config, &Lines::new(&text)))),
-            Err(error) => {
-                eprintln!("{}: {error}", path.display());
-                return ExitCode::from(2);
-            }
-        }
+        print!("{}", report::listed(&path.display().to_string(), &findings::of_config(&config, &Lines::new(&text))));
     }
     println!("{}: ok", path.display());
     match online.then(|| online::check(&config)) {

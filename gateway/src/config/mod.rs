@@ -6,10 +6,12 @@ mod callers;
 mod checker;
 pub mod error;
 mod identity;
+mod lacking_here;
 mod ledger;
 mod limit_bounds;
 mod limits;
 mod load;
+mod log_filter;
 mod metering;
 mod otlp;
 mod parse;
@@ -53,8 +55,10 @@ use crate::provider::BackendKind;
 pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier, number_of};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use ledger::{Durability, LedgerRules, ShipRules, ShipTo};
+pub use lacking_here::lacking_here;
 pub use limit_bounds::always_below;
 pub use limits::{ConsumerLimits, Group, WhenLost, lineage};
+pub use log_filter::{LogFilter, LogFilterError};
 pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Payer, PriceByShare, Prices, UsageRules};
 pub use otlp::OtlpRules;
 pub use places::{is_written, position_of};
@@ -393,8 +397,8 @@ pub enum AccessLogConfig {
 /// The gateway's logs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
-    /// A level or filter.
-    pub level: String,
+    /// What is shown.
+    pub level: LogFilter,
     /// Where the access log goes.
     pub access: AccessLogConfig,
     /// Text for people instead of JSON.

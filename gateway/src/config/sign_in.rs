@@ -69,6 +69,8 @@ pub struct SignInRules {
     pub session: Duration,
     /// How long a session lasts without a request.
     pub idle: Duration,
+    /// How long ago a person may have authenticated at the issuer to change something of the gateway or of others; `None` for any time.
+    pub reauthenticate_after: Option<Duration>,
 }
 
 impl SignInRules {

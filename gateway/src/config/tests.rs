@@ -109,6 +109,7 @@ fn meaning_is_checked() {
         ("[[consumers]]\nname = \"c\"\n[consumers.limits]\nrequests_per_minute = 0", "0 would refuse everything"),
         ("[plugins.auth]\nrequired = true", "no caller could be accepted"),
         ("[log]\nlevel = \"debgu\"", "unknown level 'debgu'; did you mean 'debug'?"),
+        ("[log]\nlevel = \"warn,spilway=debug\"", "'spilway' is no crate that logs here; did you mean 'spillway'?"),
         ("[log]\naccess = \"/nonexistent/dir/access.log\"", "the folder of"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x:99999\"", "no valid port"),
         (
@@ -239,6 +240,25 @@ fn the_reference_is_up_to_date() {
 }
 
 #[test]
+fn a_state_dir_that_can_be_no_folder_is_refused_at_its_line() {
+    let with = |path: &str| parse(&minimal("").replacen("[server]\n", &format!("[server]\nstate_dir = \"{path}\"\n"), 1));
+    for (path, expected) in [
+        ("", "t.toml:2:1: server.state_dir: is empty, which would be the folder that the gateway is started in"),
+        (" ", "server.state_dir: is empty"),
+        ("/proc/version", "server.state_dir: '/proc/version' is, or is below, a file: name a folder"),
+        ("/proc/version/state", "is, or is below, a file"),
+    ] {
+        let problems = with(path).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{path}: {problems:?}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert!(with(folder.path().to_str().unwrap()).is_ok());
+    assert!(with(folder.path().join("not/there/yet").to_str().unwrap()).is_ok(), "the gateway makes it");
+    let access = parse(&minimal("[log]\naccess = \"\"")).unwrap_err();
+    assert!(access[0].contains("log.access: is empty: write \"stdout\""), "{access:?}");
+}
+
+#[test]
 fn a_mirror_that_other_machines_reach_is_a_warning() {
     let warnings = |address: &str| {
         let text = format!("[shadow]\nlisten = [\"{address}\"]\n{}", minimal(""));
@@ -306,10 +326,15 @@ fn a_tree_that_cannot_work_is_refused_at_its_line() {
         ),
         (deep.replace("parent = \"g6\"\n", ""), "groups[0].parent: is too deep: with a consumer, 'g0' in 'g1' in 'g2' in 'g3' in 'g4' in 'g5' would be 7 nodes"),
         (
-            org.to_owned() + &child("a", "guaranteed = \"60%\"") + &child("b", "guaranteed = { tokens_per_minute = 41 }"),
-            "t.toml:23:1: groups[2].guaranteed: group 'org' has 100 tokens_per_minute, and with this one it guarantees 101",
+            org.to_owned() + &child("a", "guaranteed = \"60%\"") + &child("b", "guaranteed = { tokens_per_minute = 41 }") + &child("c", "guaranteed = \"30%\""),
+            "t.toml:23:1: groups[2].guaranteed: group 'org' has 100 tokens_per_minute, and guarantees 131: 60 to group 'a', 41 to group 'b', 30 to group 'c'; guarantee less, or raise the limit of 'org'",
         ),
-        (org.to_owned() + &child("a", "guaranteed = { budget = { usd = 1.0, period = \"day\" } }"), "groups[1].guaranteed.budget: group 'org' has no budget per day of which"),
+        (org.to_owned() + &child("a", "guaranteed = { budget = { usd = 1.0, period = \"day\" } }"), "groups[1].guaranteed.budget: group 'org' has no budget per day in UTC of which something could be guaranteed; it has tokens_per_minute"),
+        (
+            "[[groups]]\nname = \"org\"\nlimits = { token_quota = [{ tokens = 9, period = \"month\", time_zone = \"Europe/Berlin\" }, { tokens = 9, period = \"day\" }] }\n".to_owned()
+                + &child("a", "guaranteed = { token_quota = { tokens = 1, period = \"month\" } }"),
+            "group 'org' has no token_quota per month in UTC of which something could be guaranteed; it has token_quota per month in Europe/Berlin, token_quota per day in UTC: write the same period and time_zone",
+        ),
         (org.to_owned() + &child("a", "guaranteed = \"lots\""), "'lots' is no percentage; write one from more than 0 to 100, such as \"20%\", or a table"),
         (org.to_owned() + &child("a", "guaranteed = \"0.5%\""), "is less than one of the 100 tokens_per_minute of group 'org'"),
         (org.to_owned() + &child("a", "guaranteed = 3"), "expected a percentage such as \"20%\", or a table with amounts"),

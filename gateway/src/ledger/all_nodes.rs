@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::by_share::Rule;
 use super::error::LedgerError;
 use super::report_database::ReportDatabase;
 use super::rollup::HOUR;
 use super::ship::name::{Contents, FileName, LedgerId, first_hour_of, hour_text};
 use super::ship::place::{Place, PlaceError, StateFile};
-use super::ship::{NodeState, sums_in};
+use super::ship::{HourSums, NodeState, sums_in};
 
 /// How often a day is listed again because a file was replaced while it was read.
 const TRIES: usize = 5;
@@ -103,7 +104,8 @@ pub struct Conflict {
 pub fn read(place: &mut dyn Place, since: i64, until: i64, now: i64) -> Result<AllNodes, AllNodesError> {
     let hours = (since.max(0).div_euclid(HOUR), (until.max(0) + HOUR - 1).div_euclid(HOUR));
     let survey = place.survey(None)?;
-    let mut reading = Reading { database: ReportDatabase::of_sums()?, counted: BTreeMap::new(), sources: Sources::default() };
+    let (database, counted, by_share) = (ReportDatabase::of_sums()?, BTreeMap::new(), BTreeMap::new());
+    let mut reading = Reading { database, counted, by_share, sources: Sources::default() };
     for path in survey.foreign {
         reading.set_aside(path, "is none of the files that nodes ship");
     }
@@ -126,6 +128,7 @@ pub fn read(place: &mut dyn Place, since: i64, until: i64, now: i64) -> Result<A
             None => reading.set_aside(format!("{folder}/{name}"), "is torn, or of a newer version of spillway"),
         }
     }
+    reading.add_rules()?;
     Ok(reading.finish(&states, hours, now))
 }
 
@@ -148,6 +151,8 @@ fn why_late(state: Option<&NodeState>, now: i64) -> Option<&'static str> {
 struct Reading {
     database: ReportDatabase,
     counted: BTreeMap<LedgerId, BTreeSet<i64>>,
+    /// Which nodes divide the price of an hour by shares, and how: by hour, backend and deployment.
+    by_share: BTreeMap<(i64, String, String), Vec<(String, Rule)>>,
     sources: Sources,
 }
 
@@ -219,7 +224,7 @@ impl Reading {
                 }
             };
             match (sums_in(name, &bytes), &best) {
-                (Ok(rows), None) => best = Some((name, rows)),
+                (Ok(sums), None) => best = Some((name, sums)),
                 (Ok(_), Some((counted, _))) => {
                     bad.push((format!("{folder}/{day}/{name}"), format!("has other sums than {counted}, which is counted")));
                     self.conflict(
@@ -231,11 +236,30 @@ impl Reading {
             }
         }
         bad.into_iter().for_each(|(path, why)| self.set_aside(path, why));
-        if let Some((name, rows)) = best {
+        if let Some((name, HourSums { rows, by_share })) = best {
             self.database.add(&rows)?;
+            for rule in by_share {
+                let place = (name.hour, rule.backend.clone(), rule.deployment.clone());
+                self.by_share.entry(place).or_default().push((name.ledger.node.clone(), rule));
+            }
             self.counted.entry(name.ledger.clone()).or_default().insert(name.hour);
         }
         Ok(true)
+    }
+
+    /// The price of an hour is paid once, by one rule. If nodes have different ones, one counts, and the others are named.
+    fn add_rules(&mut self) -> Result<(), AllNodesError> {
+        for ((hour, backend, deployment), rules) in std::mem::take(&mut self.by_share) {
+            let Some((_, counts)) = rules.iter().max_by_key(|(_, rule)| rule.rank()) else { continue };
+            self.database.add_rule(hour, counts)?;
+            for (node, _) in rules.iter().filter(|(_, rule)| rule != counts) {
+                let what = format!(
+                    "it divides the price of {deployment} at {backend} by other shares than another node, or has another price: in such hours one of them counts"
+                );
+                self.conflict(node, &what);
+            }
+        }
+        Ok(())
     }
 
     fn conflict(&mut self, node: &str, what: &str) {

@@ -8,22 +8,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
 use spillway_plugins::prices::Money;
 
 use super::error::LedgerError;
+use super::schema::mark_changed;
 use crate::config::{Payer, PriceByShare};
-
-/// The table. It came after format 3; a program that doesn't know it can read and write all others.
-pub(super) const TABLE: &str = "
-CREATE TABLE IF NOT EXISTS prices_by_share (
-    hour INTEGER NOT NULL,
-    backend TEXT NOT NULL,
-    deployment TEXT NOT NULL,
-    hour_price INTEGER NOT NULL,
-    payers TEXT NOT NULL,
-    PRIMARY KEY (hour, backend, deployment)
-) STRICT, WITHOUT ROWID;
-";
 
 /// The prices that are divided by shares now: the gateway sets them, the writing thread keeps them with each hour.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +35,30 @@ impl PricesByShare {
     /// The prices; `None` if they aren't to be kept here.
     pub(super) fn get(&self) -> Option<Arc<[PriceByShare]>> {
         self.0.lock().clone()
+    }
+}
+
+/// How the price of a deployment in one hour is divided, as it is kept and shipped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Rule {
+    pub(super) backend: String,
+    pub(super) deployment: String,
+    /// In millionths of a millionth of a dollar.
+    hour_price: i64,
+    payers: Vec<Payer>,
+}
+
+impl Rule {
+    /// Whether a gateway can have kept it: shares are positive, and together no more than the whole.
+    pub(super) fn is_valid(&self) -> bool {
+        let percents = self.payers.iter().map(|payer| payer.percent);
+        let is_whole = |payer: &Payer| payer.percent.is_finite() && payer.percent > 0.0 && !payer.consumers.is_empty();
+        self.hour_price >= 0 && self.payers.iter().all(is_whole) && percents.sum::<f64>() <= 100.0 + 1e-6
+    }
+
+    /// Of different rules of several nodes, the one that has the highest price counts. What is equal otherwise has an order, too.
+    pub(super) fn rank(&self) -> (i64, String) {
+        (self.hour_price, serde_json::to_string(&self.payers).unwrap_or_default())
     }
 }
 
@@ -91,38 +105,71 @@ impl HourByShare {
     }
 }
 
-/// Keeps the rules of an hour, in place of those that were kept for it before.
+/// Keeps the rules of an hour, in place of those that were kept for it before. If they differ, the hour has changed: it is shipped
+/// again.
 pub(super) fn keep(connection: &mut Connection, hour: i64, prices: &[PriceByShare]) -> Result<(), LedgerError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute("DELETE FROM prices_by_share WHERE hour = ?1", [hour])?;
-    for PriceByShare { backend, deployment, per_hour, payers } in prices {
-        let price = i64::try_from(per_hour.0).unwrap_or(i64::MAX);
-        let payers = serde_json::to_string(payers).map_err(|error| LedgerError::Query(error.to_string()))?;
-        transaction
-            .execute("INSERT INTO prices_by_share VALUES (?1, ?2, ?3, ?4, ?5)", params![hour, &**backend, deployment, price, payers])?;
+    let mut rules: Vec<Rule> = prices
+        .iter()
+        .map(|price| Rule {
+            backend: price.backend.to_string(),
+            deployment: price.deployment.clone(),
+            hour_price: i64::try_from(price.per_hour.0).unwrap_or(i64::MAX),
+            payers: price.payers.clone(),
+        })
+        .collect();
+    rules.sort_by(|one, other| (&one.backend, &one.deployment).cmp(&(&other.backend, &other.deployment)));
+    if of_hour(&transaction, hour)? == rules {
+        return Ok(());
     }
+    transaction.execute("DELETE FROM prices_by_share WHERE hour = ?1", [hour])?;
+    rules.iter().try_for_each(|rule| insert(&transaction, hour, rule))?;
+    mark_changed(&transaction, hour)?;
     Ok(transaction.commit()?)
 }
 
-/// The rules of the hours from `since` on, before `until` (hours since 1970).
-pub(super) fn kept(connection: &Connection, since: i64, until: i64) -> Result<BTreeMap<Place, HourByShare>, LedgerError> {
+/// Adds a rule of an hour.
+pub(super) fn insert(connection: &Connection, hour: i64, rule: &Rule) -> Result<(), LedgerError> {
+    let Rule { backend, deployment, hour_price, payers } = rule;
+    let payers = serde_json::to_string(payers).map_err(|error| LedgerError::Query(error.to_string()))?;
+    connection
+        .execute("INSERT INTO prices_by_share VALUES (?1, ?2, ?3, ?4, ?5)", params![hour, backend, deployment, hour_price, payers])?;
+    Ok(())
+}
+
+/// The rules of an hour, in order.
+pub(super) fn of_hour(connection: &Connection, hour: i64) -> Result<Vec<Rule>, LedgerError> {
+    Ok(rules(connection, hour, hour + 1)?.into_iter().map(|(_, rule)| rule).collect())
+}
+
+/// The rules of the hours from `since` on, before `until` (hours since 1970), in order.
+fn rules(connection: &Connection, since: i64, until: i64) -> Result<Vec<(i64, Rule)>, LedgerError> {
     // A database that an earlier program has written last doesn't have it.
     let exists = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'prices_by_share'";
     if connection.query_row(exists, [], |_| Ok(())).optional()?.is_none() {
-        return Ok(BTreeMap::new());
+        return Ok(Vec::new());
     }
-    let sql = "SELECT hour, backend, deployment, hour_price, payers FROM prices_by_share WHERE hour >= ?1 AND hour < ?2";
+    let sql = "SELECT hour, backend, deployment, hour_price, payers FROM prices_by_share WHERE hour >= ?1 AND hour < ?2 ORDER BY 1, 2, 3";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([since, until])?;
-    let mut kept = BTreeMap::new();
+    let mut rules = Vec::new();
     while let Some(row) = rows.next()? {
-        let place = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (hour, backend, deployment): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let payers = serde_json::from_str(&row.get::<_, String>(4)?).map_err(|error| {
-            LedgerError::Query(format!("the shares of {} at {} in hour {} can't be read: {error}", place.2, place.1, place.0))
+            LedgerError::Query(format!("the shares of {deployment} at {backend} in hour {hour} can't be read: {error}"))
         })?;
-        kept.insert(place, HourByShare { usd: row.get::<_, i64>(3)? as f64 / Money::USD.0 as f64, payers });
+        rules.push((hour, Rule { backend, deployment, hour_price: row.get(3)?, payers }));
     }
-    Ok(kept)
+    Ok(rules)
+}
+
+/// The rules of the hours from `since` on, before `until` (hours since 1970), by deployment.
+pub(super) fn kept(connection: &Connection, since: i64, until: i64) -> Result<BTreeMap<Place, HourByShare>, LedgerError> {
+    let by_place = |(hour, rule): (i64, Rule)| {
+        let usd = rule.hour_price as f64 / Money::USD.0 as f64;
+        ((hour, rule.backend, rule.deployment), HourByShare { usd, payers: rule.payers })
+    };
+    Ok(rules(connection, since, until)?.into_iter().map(by_place).collect())
 }
 
 #[cfg(test)]

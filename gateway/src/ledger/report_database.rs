@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::params_from_iter;
 
+use super::by_share::{self, Rule};
 use super::error::LedgerError;
 use super::rollup::{COLUMNS, MERGE};
 use super::schema::{open_to_read, sums_tables};
@@ -47,6 +48,11 @@ impl ReportDatabase {
         }
         drop(insert);
         Ok(transaction.commit()?)
+    }
+
+    /// Adds how the price of a deployment in an hour is divided.
+    pub(super) fn add_rule(&self, hour: i64, rule: &Rule) -> Result<(), LedgerError> {
+        self.connection.as_ref().map_or(Ok(()), |connection| by_share::insert(connection, hour, rule))
     }
 
     /// A report.

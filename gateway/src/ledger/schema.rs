@@ -106,13 +106,25 @@ const META: &str = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, valu
 
 /// The tables of a database that has only hourly sums.
 pub(super) fn sums_tables() -> String {
-    format!("{KINDS} {ENTRIES} {HOURS} {META} {VIEW}")
+    format!("{KINDS} {ENTRIES} {HOURS} {META} {PRICES_BY_SHARE} {VIEW}")
 }
 
 /// How often each hour's sums have changed: what was shipped of an hour is complete if nothing has changed since. Earlier
 /// programs of the same format don't know the table, and may go on writing.
 const CHANGES: &str = "
 CREATE TABLE IF NOT EXISTS changes (hour INTEGER PRIMARY KEY, revision INTEGER NOT NULL) STRICT;
+";
+
+/// How prices per hour are divided by shares, for each hour. The table came after format 3; a program that doesn't know it can read and write all others.
+const PRICES_BY_SHARE: &str = "
+CREATE TABLE IF NOT EXISTS prices_by_share (
+    hour INTEGER NOT NULL,
+    backend TEXT NOT NULL,
+    deployment TEXT NOT NULL,
+    hour_price INTEGER NOT NULL,
+    payers TEXT NOT NULL,
+    PRIMARY KEY (hour, backend, deployment)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Format 1 had all of an attempt in one table with the name of today's view. This makes format 2's tables of it.
@@ -216,7 +228,7 @@ pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, 
         transaction.execute_batch(&format!("{before} {tables} {after} {VIEW} PRAGMA user_version = {VERSION};"))?;
     }
     identify(&transaction)?;
-    transaction.execute_batch(super::by_share::TABLE)?;
+    transaction.execute_batch(PRICES_BY_SHARE)?;
     transaction.commit()?;
     Ok(connection)
 }

@@ -14,6 +14,7 @@ use super::*;
 
 mod bill;
 mod by_share;
+mod by_share_nodes;
 mod month;
 mod shipping;
 

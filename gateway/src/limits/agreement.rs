@@ -154,7 +154,12 @@ impl LastAgreement {
             (WhenLost::Share, Some((had, left))) => had.saturating_add(left / nodes),
             (WhenLost::Share, None) => limit / nodes,
         };
-        scope.set_share(Some(scope.propose(now).alone(before, nodes, lasting)));
+        scope.set_share(Some(scope.draft(now).alone(before, nodes, lasting)));
+    }
+
+    /// Whether Redis gives nothing away, as far as is known.
+    pub(super) fn is_settling(&self) -> bool {
+        self.0.as_ref().is_none_or(|agreed| agreed.settling)
     }
 
     /// Whether other nodes have used up what this one lacks for one who comes through the guarantee at `via`.

@@ -5,6 +5,7 @@ mod agreement;
 mod denied;
 mod node;
 mod provisioned;
+mod rounds;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use spillway_plugins::limits::{
-    Alert, Demand, KeptFor, LimitId, LimitKind, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps, Used, admit,
+    Alert, Demand, KeptFor, LimitId, LimitKind, OwnUse, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps,
+    Used, admit,
 };
 use tracing::warn;
 
@@ -32,8 +34,25 @@ pub use usage_history::UsageHistory;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
-/// How often other nodes may be asked for one request.
-const ASKED: usize = 2;
+/// Longest wait of a request for other nodes.
+const WAIT: Duration = Duration::from_millis(150);
+
+/// Whether other nodes were asked for a request.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    NotYet,
+    /// They were, with what it lacked then. It may ask again until then, on the monotonic clock.
+    Answered {
+        until: Duration,
+    },
+    /// There was no answer in time.
+    InVain,
+}
+
+/// The current time, of both clocks.
+fn timestamps(clock: &Clock) -> Timestamps {
+    Timestamps { monotonic: Duration::from_nanos(clock.now().0), unix: clock.wall().timestamp() }
+}
 
 /// All limits of a gateway.
 #[derive(Debug)]
@@ -42,6 +61,8 @@ pub struct Limits {
     /// The number of the config that was loaded last.
     generation: AtomicU64,
     inherited: Mutex<Inherited>,
+    /// What the process uses that has taken over from this one, by scope.
+    successors: Mutex<HashMap<String, OwnUse>>,
     /// Shares the limits with other nodes.
     pub shared: Option<Arc<SharedLimits>>,
     metrics: Arc<Metrics>,
@@ -73,6 +94,7 @@ impl Limits {
             scopes: Mutex::default(),
             generation: AtomicU64::new(0),
             inherited: Mutex::default(),
+            successors: Mutex::default(),
             shared,
             metrics,
             clock,
@@ -153,6 +175,29 @@ impl Limits {
         self.inherited.lock().over = true;
     }
 
+    /// What this process uses itself, by scope, for the old one: that may still admit requests. Nodes that share limits have
+    /// told it its share.
+    pub fn own_use(&self) -> HashMap<String, OwnUse> {
+        let inherited = self.inherited.lock();
+        let scopes = if self.shared.is_none() { self.all() } else { Vec::new() };
+        let own = |scope: Arc<Scope>| {
+            let own = scope.own_use(inherited.tallies.get(&scope.name), inherited.ahead, self.now());
+            (scope.name.clone(), own)
+        };
+        scopes.into_iter().map(own).collect()
+    }
+
+    /// The process that has taken over tells what it uses of these scopes.
+    pub fn leave_to_successor(&self, used: impl IntoIterator<Item = (String, OwnUse)>) {
+        let mut successors = self.successors.lock();
+        successors.extend(used);
+        if self.shared.is_none() {
+            for scope in self.all() {
+                successors.get(&scope.name).into_iter().for_each(|other| scope.leave_to(other, self.now()));
+            }
+        }
+    }
+
     /// All scopes.
     pub fn all(&self) -> Vec<Arc<Scope>> {
         self.scopes.lock().values().map(|held| Arc::clone(&held.scope)).collect()
@@ -160,7 +205,7 @@ impl Limits {
 
     /// The current time, of both clocks.
     pub fn now(&self) -> Timestamps {
-        Timestamps { monotonic: Duration::from_nanos(self.clock.now().0), unix: self.clock.wall().timestamp() }
+        timestamps(&self.clock)
     }
 
     /// Admits a request to all of its scopes, or to none. Waits only for Redis, if nodes share the limits and this
@@ -169,7 +214,7 @@ impl Limits {
     /// # Errors
     /// [`Denied`]
     pub async fn admit(&self, path: &Path, demand: Demand, mut now: Timestamps) -> Result<Permit, Denied> {
-        let mut asked = 0;
+        let mut asked = Asked::NotYet;
         loop {
             match admit(path, demand, now, |scope, alert| self.alert(scope, alert)) {
                 Ok(permit) => {
@@ -180,22 +225,43 @@ impl Limits {
                     self.metrics.limits.refused(rank, id);
                     return Err(Denied { scope, id, limit, wait, too_large, kept, remaining: *remaining, unsure: false, demand });
                 }
-                Err(Refused::Share(lacking)) => match &self.shared {
-                    Some(shared) if asked < ASKED => {
-                        asked += 1;
-                        for (index, _) in lacking {
-                            // On the heap: few requests come here, and the future of the others stays small.
-                            Box::pin(shared.agree(&path.steps()[index].scope, || self.now())).await;
-                        }
-                        now = self.now();
-                    }
-                    _ => {
-                        let Some((index, id)) = lacking.first().copied() else { continue };
+                Err(Refused::Share(lacking)) => {
+                    if let Some((index, id)) = self.lacks_for_good(path, &lacking, asked) {
                         return Err(self.lacking(&path.steps()[index], id, demand));
                     }
-                },
+                    // On the heap: few requests come here, and the future of the others stays small.
+                    asked = Box::pin(self.ask_for_more(path, &lacking, asked)).await;
+                    now = self.now();
+                }
             }
         }
+    }
+
+    /// Of what a request lacks, what it can't get by asking (again).
+    fn lacks_for_good(&self, path: &Path, lacking: &[(usize, LimitId)], asked: Asked) -> Option<(usize, LimitId)> {
+        let is_over = match asked {
+            Asked::NotYet => return None,
+            Asked::InVain => true,
+            Asked::Answered { until } => self.now().monotonic >= until,
+        };
+        let shared = self.shared.as_ref().filter(|_| !is_over);
+        // Otherwise others were quicker to take what it got.
+        let for_good = |(index, id): &&(usize, LimitId)| {
+            let Step { scope, via, .. } = &path.steps()[*index];
+            shared.is_none_or(|shared| shared.gives_no_more(scope, *id, *via))
+        };
+        lacking.iter().find(for_good).copied()
+    }
+
+    async fn ask_for_more(&self, path: &Path, lacking: &[(usize, LimitId)], asked: Asked) -> Asked {
+        let Some(shared) = &self.shared else {
+            // A period may have begun since the successor told what it uses.
+            self.leave_to_successor([]);
+            return Asked::InVain;
+        };
+        let until = if let Asked::Answered { until } = asked { until } else { self.now().monotonic + WAIT };
+        let scopes: Vec<&Arc<Scope>> = lacking.iter().map(|(index, _)| &path.steps()[*index].scope).collect();
+        if shared.agree(&scopes, until, &self.clock).await { Asked::Answered { until } } else { Asked::InVain }
     }
 
     /// The rest of a limit belongs to other nodes.

@@ -20,29 +20,28 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::agreement::{GRACE, LastAgreement, Question};
+use super::rounds::Rounds;
 use super::throttles::{self, Throttle};
-use super::{Limits, NodeName, provisioned};
+use super::{Limits, NodeName, provisioned, timestamps};
 use crate::balance::target::Target;
 use crate::clock::Clock;
 use crate::config::{self, WhenLost};
 use crate::redis::{RedisError, SharedMemory};
 use crate::telemetry::metrics::Metrics;
 
-/// Longest wait of a request for an agreement.
-const AGREE: Duration = Duration::from_millis(150);
+/// Longest wait for an answer of Redis. A request doesn't wait that long for it.
+const ANSWER: Duration = Duration::from_millis(600);
 /// How often shares are agreed on again.
 const EVERY: Duration = Duration::from_millis(250);
 /// How often a share that hasn't changed is sent again, so that it isn't forgotten.
 const REMIND: Duration = Duration::from_secs(1);
 /// Scopes that are agreed on at the same time in the background.
 const AT_ONCE: usize = 32;
-/// One scope's agreements. One at a time: if answers came in another order than the questions, this node would keep a
-/// share that others think was given back.
+
+/// One scope's agreements.
 #[derive(Debug, Default)]
 struct Table {
-    one_at_a_time: tokio::sync::Mutex<()>,
-    /// The number of agreements so far.
-    count: AtomicU64,
+    rounds: Rounds,
     last: Mutex<LastAgreement>,
 }
 
@@ -58,7 +57,7 @@ pub struct SharedLimits {
     /// Another process has taken over, and uses this one's name.
     retired: AtomicBool,
     /// This node: its usage of quotas survives its process.
-    node: String,
+    node: ArcSwap<String>,
     when_lost: WhenLost,
     tables: Mutex<HashMap<String, Arc<Table>>>,
     nodes: AtomicU64,
@@ -66,6 +65,8 @@ pub struct SharedLimits {
     least_nodes: u64,
     /// Since when Redis can't be reached, in nanoseconds of the monotonic clock; 0 while it can.
     lost_since: AtomicU64,
+    /// When Redis heard this process last, by its own answer and clock, in milliseconds; 0 at first.
+    heard: AtomicU64,
     /// Whether another process with this node's name was seen.
     has_twin: AtomicBool,
     reachable: IntGauge,
@@ -74,7 +75,7 @@ pub struct SharedLimits {
 
 impl std::fmt::Debug for SharedLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Shared({} of {})", self.node, self.nodes.load(Ordering::Relaxed))
+        write!(f, "Shared({} of {})", self.node.load(), self.nodes.load(Ordering::Relaxed))
     }
 }
 
@@ -92,12 +93,13 @@ impl SharedLimits {
             name: ArcSwap::from_pointee(process.clone()),
             retired: AtomicBool::new(false),
             process,
-            node: node.0,
+            node: ArcSwap::from_pointee(node.0),
             when_lost: config.quotas_when_lost,
             tables: Mutex::default(),
             nodes: AtomicU64::new(config.nodes),
             least_nodes: config.nodes,
             lost_since: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             // The old process still exists for a moment: it is no reason for a warning.
             has_twin: AtomicBool::new(takes_over),
             reachable: metrics.limits.shared.clone(),
@@ -115,9 +117,16 @@ impl SharedLimits {
         self.name.load().as_ref().clone()
     }
 
-    /// Continues under the name of the old process, whose usage this one has taken over.
-    pub fn go_on_as(&self, name: String) {
+    /// This node's name: its use of quotas is stored under it.
+    pub fn node(&self) -> String {
+        self.node.load().as_ref().clone()
+    }
+
+    /// Continues under the name of the old process, whose usage this one has taken over, and as its node: otherwise that would
+    /// be in Redis twice. `None`: the old process doesn't tell which node it is.
+    pub fn go_on_as(&self, name: String, node: Option<String>) {
         self.name.store(Arc::new(name));
+        node.into_iter().for_each(|node| self.node.store(Arc::new(node)));
     }
 
     /// Another process continues under this one's name: this one must send nothing more.
@@ -134,55 +143,85 @@ impl SharedLimits {
         self.lost_since.load(Ordering::Relaxed) != 0
     }
 
-    /// Agrees on a scope's share, for a request that waits. While Redis is known to be out of reach, this takes no
-    /// time.
-    pub async fn agree(&self, scope: &Scope, now: impl Fn() -> Timestamps) {
+    /// Agrees on the shares of `scopes` at once, for a request that lacks some of each and waits until `until` at the
+    /// longest. Returns whether there was an answer for all; where there was none, this node goes on alone for the moment.
+    /// While Redis is known to be out of reach, this takes no time.
+    pub async fn agree(self: &Arc<Self>, scopes: &[&Arc<Scope>], until: Duration, clock: &Clock) -> bool {
         if self.retired.load(Ordering::Relaxed) {
             // It continues with the share that it had.
-            return;
+            return false;
         }
+        let asked = timestamps(clock).monotonic;
+        let begun: Vec<_> = scopes.iter().map(|scope| (*scope, self.begin(scope, clock))).collect();
+        let mut all = true;
+        for (scope, number) in begun {
+            let table = self.table(scope);
+            if let Some(number) = number {
+                let left = until.saturating_sub(timestamps(clock).monotonic);
+                if timeout(left, table.rounds.ended(number)).await.is_err() {
+                    self.failures.inc();
+                }
+            }
+            let is_answered = table.last.lock().at().is_some_and(|at| at >= asked);
+            if !is_answered {
+                all = false;
+                self.go_on_alone(scope, timestamps(clock));
+            }
+        }
+        all
+    }
+
+    /// The number of the agreement that asks for what a request lacks of a scope. It goes on though the request waits no
+    /// longer. `None` if Redis can't be reached.
+    fn begin(self: &Arc<Self>, scope: &Arc<Scope>, clock: &Clock) -> Option<u64> {
         let table = self.table(scope);
         // When Redis has come back, scopes are agreed on one after another.
         let since = self.lost_since.load(Ordering::Relaxed);
         let is_back = table.last.lock().at().is_some_and(|at| at.as_nanos() > u128::from(since));
         if since != 0 && !is_back {
-            return self.go_on_alone(scope, now());
+            return None;
         }
-        let before = table.count.load(Ordering::Acquire);
-        let waited = timeout(AGREE, table.one_at_a_time.lock()).await;
-        if table.count.load(Ordering::Acquire) != before {
-            // Another request has agreed meanwhile, for all that wait.
-            return;
+        let (number, is_first) = table.rounds.want();
+        if is_first {
+            let (shared, scope, clock) = (Arc::clone(self), Arc::clone(scope), clock.clone());
+            tokio::spawn(async move {
+                let table = shared.table(&scope);
+                if let Some(_round) = table.rounds.begin_wanted().await {
+                    shared.try_agree(&scope, &table, &|| timestamps(&clock)).await;
+                }
+            });
         }
-        let agreed = match waited {
-            Ok(_turn) => self.try_agree(scope, &table, AGREE, &now).await,
-            Err(_) => false,
-        };
-        if !agreed {
-            self.lose(now());
-            self.go_on_alone(scope, now());
-        }
+        Some(number)
+    }
+
+    /// Whether asking again wouldn't help one who lacks some of a limit: nothing is left of it, or nothing is given away now.
+    pub fn gives_no_more(&self, scope: &Scope, id: LimitId, via: Option<usize>) -> bool {
+        let table = self.table(scope);
+        let last = table.last.lock();
+        last.is_settling() || last.is_used_up(scope, id, via)
     }
 
     fn table(&self, scope: &Scope) -> Arc<Table> {
         Arc::clone(self.tables.lock().entry(scope.name.clone()).or_default())
     }
 
-    /// As [`Shared::agree`], in the background: waits for its turn, with a longer timeout.
+    /// As [`SharedLimits::agree`], in the background.
     async fn agree_soon(&self, scope: &Scope, now: &impl Fn() -> Timestamps) -> bool {
         let table = self.table(scope);
-        let _turn = table.one_at_a_time.lock().await;
-        self.try_agree(scope, &table, AGREE * 4, now).await
+        let _round = table.rounds.begin().await;
+        self.try_agree(scope, &table, now).await
     }
 
     /// Sends what this node uses and needs, and stores the share that it gets.
-    async fn try_agree(&self, scope: &Scope, table: &Table, limit: Duration, now: &impl Fn() -> Timestamps) -> bool {
+    async fn try_agree(&self, scope: &Scope, table: &Table, now: &impl Fn() -> Timestamps) -> bool {
+        if self.retired.load(Ordering::Relaxed) {
+            return false;
+        }
         let before = now();
         let proposal = table.last.lock().propose(scope, before);
-        match timeout(limit, self.ask(scope, &proposal, before)).await {
+        match timeout(ANSWER, self.ask(scope, &proposal, before)).await {
             Ok(Ok(answer)) => {
                 table.last.lock().answered(scope, &proposal, answer, before);
-                table.count.fetch_add(1, Ordering::Release);
                 true
             }
             Ok(Err(_)) | Err(_) => {
@@ -194,7 +233,7 @@ impl SharedLimits {
 
     async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Timestamps) -> redis::RedisResult<Vec<u64>> {
         let mut connection = self.memory.connection().await?;
-        let question = Question::new(&self.name(), &self.node, &scope.name, proposal, now.unix);
+        let question = Question::new(&self.name(), &self.node(), &scope.name, proposal, now.unix);
         let mut invocation = self.agreeing.prepare_invoke();
         for key in question.keys() {
             // All keys in one slot of a cluster.
@@ -215,12 +254,14 @@ impl SharedLimits {
         }
     }
 
-    /// Sets the share of a scope while Redis can't be reached.
+    /// Sets the share of a scope for which there is no answer of Redis.
     fn go_on_alone(&self, scope: &Scope, now: Timestamps) {
+        if self.when_lost == WhenLost::Refuse && !self.is_lost() {
+            // Whoever waited in vain is refused, and nobody else.
+            return;
+        }
         let nodes = self.nodes.load(Ordering::Relaxed);
         let table = self.table(scope);
-        // An agreement is under way: its result counts.
-        let Ok(_turn) = table.one_at_a_time.try_lock() else { return };
         table.last.lock().go_on_alone(scope, now, nodes, self.when_lost);
     }
 
@@ -231,15 +272,16 @@ impl SharedLimits {
     }
 
     /// Reports to Redis that this node is alive, and reads which others are.
-    async fn beat(&self, returning: bool) -> redis::RedisResult<()> {
+    async fn beat(&self) -> redis::RedisResult<()> {
         let mut connection = self.memory.connection().await?;
         let mut invocation = self.beating.prepare_invoke();
         invocation.key(self.memory.key("{limits}:born")).key(self.memory.key("{limits}:nodes"));
-        invocation.arg(self.name()).arg(if returning { "1" } else { "0" });
-        let (nodes, twins): (u64, u64) = invocation.invoke_async(&mut connection).await?;
+        invocation.arg(self.name()).arg(self.heard.load(Ordering::Relaxed));
+        let (nodes, twins, heard): (u64, u64, u64) = invocation.invoke_async(&mut connection).await?;
+        self.heard.store(heard, Ordering::Relaxed);
         self.nodes.store(nodes.max(self.least_nodes), Ordering::Relaxed);
         if twins > 0 && !self.has_twin.swap(true, Ordering::Relaxed) {
-            warn!(node = %self.node, "another process has this node's name: their quotas are counted as one node's; set redis.node, or a state_dir of its own");
+            warn!(node = %self.node(), "another process has this node's name: their quotas are counted as one node's; set redis.node, or a state_dir of its own");
         }
         Ok(())
     }
@@ -247,7 +289,7 @@ impl SharedLimits {
     /// Waits, for a limited time, until the data in Redis has been there for long enough to be complete: right after
     /// the first start Redis would give no shares away.
     pub async fn join(&self, now: impl Fn() -> Timestamps) {
-        if !matches!(timeout(AGREE * 4, self.beat(false)).await, Ok(Ok(()))) {
+        if !matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(()))) {
             self.failures.inc();
             return self.lose(now());
         }
@@ -257,13 +299,13 @@ impl SharedLimits {
         let until = now().monotonic + GRACE;
         while now().monotonic < until {
             let proposal = probe.propose(now());
-            match timeout(AGREE * 4, self.ask(&probe, &proposal, now())).await {
+            match timeout(ANSWER, self.ask(&probe, &proposal, now())).await {
                 Ok(Ok(answer)) if answer.first() == Some(&0) => return,
                 Ok(Ok(_)) => sleep(Duration::from_millis(100)).await,
                 _ => return self.lose(now()),
             }
             // While it waits, it reports that it is alive.
-            let _ = timeout(AGREE * 4, self.beat(false)).await;
+            let _ = timeout(ANSWER, self.beat()).await;
         }
     }
 
@@ -272,7 +314,7 @@ impl SharedLimits {
         loop {
             sleep(EVERY).await;
             let lost = self.is_lost();
-            let reached = matches!(timeout(AGREE * 4, self.beat(lost)).await, Ok(Ok(())));
+            let reached = matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(())));
             let agreed = reached && self.agree_all(&limits, lost).await;
             if !agreed {
                 self.failures.inc();
@@ -290,8 +332,14 @@ impl SharedLimits {
     async fn agree_all(self: &Arc<Self>, limits: &Arc<Limits>, all: bool) -> bool {
         let mut agreeing = JoinSet::new();
         let mut well = true;
+        let mut beaten = limits.now().monotonic;
         for scope in limits.all() {
             let at = limits.now();
+            if at.monotonic.saturating_sub(beaten) >= REMIND {
+                // With many scopes and a slow Redis this takes long, and who isn't heard of gets nothing.
+                well &= matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(())));
+                beaten = limits.now().monotonic;
+            }
             let last = self.table(&scope).last.lock().at();
             let fresh = last.is_some_and(|last| at.monotonic.saturating_sub(last) < REMIND);
             if !all && !scope.wants_agreement(at, fresh) {

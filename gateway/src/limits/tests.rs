@@ -37,10 +37,10 @@ impl Memory {
         answer
     }
 
-    fn beat(&mut self, process: &str, returning: bool, now: i64) -> (u64, u64) {
-        let answer = self.model.beat(process, returning, now);
+    fn beat(&mut self, process: &str, answered: i64, now: i64) -> (u64, u64, i64) {
+        let answer = self.model.beat(process, answered, now);
         if let Some(real) = &mut self.real {
-            assert_eq!(real.beat(process, returning, now), answer);
+            assert_eq!(real.beat(process, answered, now), answer);
         }
         answer
     }
@@ -85,7 +85,7 @@ fn history() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    #![proptest_config(fixed(400, 53))]
+    #![proptest_config(fixed(250, 53))]
 
     /// Whatever happens to requests, nodes, configs and Redis: at no node of the tree and in no period more is used than the
     /// limit and what the bound in `docs/budgets.md` names.
@@ -99,7 +99,7 @@ proptest! {
 #[test]
 fn three_nodes_with_a_real_redis_stay_within_the_bound_at_every_node_of_the_tree() {
     let mut real = Some(Real::start());
-    let cases = TestRunner::new(fixed(24, 54));
+    let cases = TestRunner::new(fixed(32, 54));
     each(cases, (tree::any(), history()), |(tree, events)| {
         let memory = Memory { real: real.take().map(Real::emptied), model: Model::default() };
         real = World::new(tree, memory).run(events).real;
@@ -119,7 +119,8 @@ enum Call {
     Agree(Question),
     Beat {
         process: usize,
-        returning: bool,
+        /// How long ago the last answer was, if there was one.
+        answered: Option<i64>,
     },
     /// A share that a node of the version before sent: of one part only.
     Before {
@@ -161,7 +162,7 @@ fn question() -> impl Strategy<Value = Question> {
 fn call() -> impl Strategy<Value = (Call, i64)> {
     let call = prop_oneof![
         12 => question().prop_map(Call::Agree),
-        3 => (0usize..3, any::<bool>()).prop_map(|(process, returning)| Call::Beat { process, returning: returning && process == 0 }),
+        3 => (0usize..3, prop::option::of(0i64..7000)).prop_map(|(process, answered)| Call::Beat { process, answered }),
         2 => (0usize..3, 0usize..3, 0u64..100).prop_map(|(place, node, amount)| Call::Before { place, node, amount }),
         1 => Just(Call::Copy),
         1 => Just(Call::FailOver),
@@ -184,7 +185,9 @@ fn the_model_and_the_scripts_give_the_same_answers() {
             time += passed;
             match call {
                 Call::Agree(question) => answers += memory.agree(&question, time).len(),
-                Call::Beat { process, returning } => drop(memory.beat(&format!("node{process}.p"), returning, time)),
+                Call::Beat { process, answered } => {
+                    memory.beat(&format!("node{process}.p"), answered.map_or(0, |ago| time - ago), time);
+                }
                 Call::Before { place, node, amount } => {
                     let (place, field) = (format!("period {place} part {place}"), format!("node{node}"));
                     memory.model.put(&place, &field, amount, time);
@@ -346,5 +349,61 @@ fn nothing_is_left_for_siblings_when_only_what_is_guaranteed_to_others_is() {
         assert!(!last.is_used_up(scope, of_hour, scope.guarantee_of(&tree::name(OWN))));
         let is_kept = |need: u64| scope.is_kept_for_others(of_hour, &demand(need), world.time());
         assert!(is_kept(600) && !is_kept(601 + 3 * 20), "as much as is guaranteed");
+    });
+}
+
+/// Two processes report four times a second; when they were heard last.
+struct Beating([i64; 2]);
+
+impl Beating {
+    const NAMES: [&'static str; 2] = ["a.1", "b.1"];
+
+    fn beat(&mut self, memory: &mut Memory, process: usize, time: i64) {
+        self.0[process] = memory.beat(Self::NAMES[process], self.0[process], time).2;
+    }
+
+    /// Whether a process gets nothing.
+    fn is_settling(memory: &mut Memory, process: usize, time: i64) -> bool {
+        let name = Self::NAMES[process].to_owned();
+        memory.agree(&Question { process: name.clone(), node: name, limits: Vec::new() }, time) == [1]
+    }
+}
+
+#[test]
+fn redis_gives_nothing_away_if_it_has_lost_what_it_just_answered() {
+    both(|mut memory| {
+        let mut beating = Beating([0; 2]);
+        let mut time = 1_000_000;
+        for _ in 0..20 {
+            time += 250;
+            (0..2).for_each(|process| beating.beat(&mut memory, process, time));
+        }
+        assert!(!Beating::is_settling(&mut memory, 0, time));
+        memory.copy();
+        time += 250;
+        beating.beat(&mut memory, 0, time);
+        memory.fail_over();
+        time += 100;
+        beating.beat(&mut memory, 1, time);
+        assert!(!Beating::is_settling(&mut memory, 1, time), "of the other one it knows all that it answered");
+        beating.beat(&mut memory, 0, time + 100);
+        assert!((0..2).all(|process| Beating::is_settling(&mut memory, process, time + 100)));
+    });
+}
+
+#[test]
+fn a_node_that_was_away_stops_nobody_when_it_comes_back() {
+    both(|mut memory| {
+        let mut beating = Beating([0; 2]);
+        let mut time = 1_000_000;
+        beating.beat(&mut memory, 0, time);
+        for away in [1000, 4900, 6000, 100_000] {
+            for _ in 0..(away / 250).max(20) {
+                time += 250;
+                beating.beat(&mut memory, 1, time);
+            }
+            beating.beat(&mut memory, 0, time);
+            assert!((0..2).all(|process| !Beating::is_settling(&mut memory, process, time)), "after {away} ms");
+        }
     });
 }

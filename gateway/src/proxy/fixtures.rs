@@ -104,7 +104,7 @@ pub(super) fn with_own_requests(text: &str, clock: Clock) -> (Gateway, Receiver<
     let objects = Arc::new(Objects::new(&config.objects, None, &metrics).unwrap());
     let limits = Arc::new(Limits::new(UsageHistory::default(), None, Arc::clone(&metrics), clock.clone()));
     let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone()).unwrap());
-    let audit = Arc::new(Audit::new(config.server.state_dir.as_deref(), clock.clone(), metrics.audit.clone()));
+    let audit = Arc::new(Audit::new(config.server.state_dir.as_deref(), "node".to_owned(), clock.clone(), metrics.audit.clone()));
     let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock, keys: keys.live() };
     let runtime = Runtime::new(config, around, None).unwrap();
     for upstream in runtime.backends.iter().filter_map(|backend| backend.upstream.as_ref()) {

@@ -21,7 +21,7 @@ use super::reload::{By, Reloader, Source};
 use super::running::Running;
 use super::service::Service;
 use super::start_error::StartError;
-use super::start_ledger::start_ledger;
+use super::start_ledger::{audit_name, start_ledger};
 use super::{listen, self_listener, shadow_listener, sharing};
 use crate::audit::Audit;
 use crate::clock::Clock;
@@ -121,7 +121,12 @@ async fn prepare(
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
     let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone())?);
     keys.join().await;
-    let audit = Arc::new(Audit::new(config.server.state_dir.as_deref(), clock.clone(), metrics.audit.clone()));
+    let audit = Arc::new(Audit::new(
+        config.server.state_dir.as_deref(),
+        audit_name(&config).map_err(StartError::Node)?,
+        clock.clone(),
+        metrics.audit.clone(),
+    ));
     let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock, keys: keys.live() };
     let runtime = Runtime::new(config, around, None)?;
     let ptu_file = runtime.config.server.state_dir.as_deref().map(PtuFile::new);

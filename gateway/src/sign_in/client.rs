@@ -8,12 +8,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::answer::Answer;
 use super::error::SignInError;
 use super::exchange::exchange;
-use super::identity;
 use super::login::{Login, ReturnTo};
+use super::logout::{LoggedOut, Logout, LogoutError};
 use super::person::Person;
 use super::secret_text::equal;
-use super::sessions::{Found, Limits, SessionSummary};
+use super::sessions::{Beginning, Found, Limits, SessionSummary};
 use super::state::SignInState;
+use super::{fresh, identity, logout};
 use crate::callers::issuer::Issuer;
 use crate::clock::{Clock, Tick};
 use crate::config::{Role, SignInRules};
@@ -40,6 +41,8 @@ pub struct Asked {
     pub return_to: ReturnTo,
     /// The person must show again who they are, even if the issuer knows the browser.
     pub again: bool,
+    /// The issuer must say that they did: a change that needs it is to follow.
+    pub fresh: bool,
 }
 
 /// A login that has begun.
@@ -81,7 +84,9 @@ impl SignIn {
     /// [`SignInError::NotReady`], [`SignInError::Random`]
     pub fn begin(&self, state: &SignInState, base: &str, asked: Asked, now: i64) -> Result<Started, SignInError> {
         let endpoints = self.issuer.endpoints().filter(|_| self.issuer.is_ready()).ok_or(SignInError::NotReady)?;
-        let login = Login::begin(&self.realm, base, asked.return_to, now, state.rng()).map_err(|_| SignInError::Random)?;
+        let mut login = Login::begin(&self.realm, base, asked.return_to, now, state.rng()).map_err(|_| SignInError::Random)?;
+        let most = self.rules.reauthenticate_after.filter(|_| asked.fresh);
+        login.fresh = most.is_some();
         let cookie = state.key().seal(&login, state.rng()).map_err(|_| SignInError::Random)?;
         let (redirect_uri, challenge) = (SignInRules::redirect_uri(base), login.challenge());
         let parameters = [
@@ -94,11 +99,15 @@ impl SignIn {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ];
-        // OpenID Connect Core 1.0, 3.1.2.1.
-        let prompt = asked.again.then_some(("prompt", "login"));
+        // OpenID Connect Core 1.0, 3.1.2.1. With `max_age` the ID token must have `auth_time`. It is not 0: somebody may need a
+        // while for a second factor.
+        let prompt = (asked.again || asked.fresh).then_some(("prompt", "login"));
+        let most = most.map(|most| most.as_secs().to_string());
+        let most = most.as_deref().map(|most| ("max_age", most));
         let parameters: Vec<String> = parameters
             .iter()
             .chain(&prompt)
+            .chain(&most)
             .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
             .collect();
         let separator = if endpoints.authorization.contains('?') { '&' } else { '?' };
@@ -138,7 +147,9 @@ impl SignIn {
         let claims = identity::verified(token.expose(), &self.issuer, &self.rules.client_id, &login.nonce, clock).await?;
         drop(room);
         let (person, role) = identity::person(&claims, &self.rules)?;
-        let begun = state.sessions.begin(person.clone(), &self.realm, self.limits(), clock.now(), state.rng());
+        let authenticated = fresh::authenticated(&claims, &login, self.rules.reauthenticate_after, clock)?;
+        let new = Beginning { person: person.clone(), realm: &self.realm, sid: logout::sid(&claims), authenticated };
+        let begun = state.sessions.begin(new, self.limits(), clock.now(), state.rng());
         let token = begun.map_err(|_| SignInError::Random)?;
         Ok(Finished { token, person, role, location: format!("{}{}", login.base, login.return_to.path()) })
     }
@@ -161,6 +172,43 @@ impl SignIn {
         state.sessions.is_live(&found.id, &self.realm, self.limits(), now)
             && (role < Role::Operator || now.since(found.began) < PRIVILEGED)
             && self.rules.role_of(&found.person.roles, &found.person.groups) >= Some(role)
+    }
+
+    /// How much longer the person of a session may make changes that need a fresh sign-in; `None` if none is needed.
+    pub fn fresh_for(&self, found: &Found, now: Tick) -> Option<Duration> {
+        let most = self.rules.reauthenticate_after?;
+        Some(found.authenticated.map_or(Duration::ZERO, |at| most.saturating_sub(now.since(at))))
+    }
+
+    /// Ends the sessions that a logout token names (Back-Channel Logout 1.0, 2.6).
+    ///
+    /// # Errors
+    /// [`LogoutError`]; then nothing has ended.
+    pub async fn log_out(&self, state: &SignInState, token: &str, clock: &Clock) -> Result<LoggedOut, LogoutError> {
+        if !self.issuer.is_ready() {
+            return Err(LogoutError::NotReady);
+        }
+        let claims = identity::signed(token, &self.issuer, clock).await?;
+        let logout = logout::checked(&claims, self.rules.is_entra(), clock.wall().timestamp())?;
+        if !state.use_logout(claims.text("jti").ok_or(LogoutError::NoId)?) {
+            return Err(LogoutError::Replayed);
+        }
+        Ok(state.sessions.end_at_issuer(&self.realm, &logout))
+    }
+
+    /// Ends the session that the issuer names in an address (Front-Channel Logout 1.0, 2). The browser sends no cookie with it, so
+    /// only `sid` says which one; it stands in the ID token alone. Entra leaves out `iss`.
+    ///
+    /// # Errors
+    /// [`LogoutError::Issuer`], [`LogoutError::Nobody`]
+    pub fn log_out_in_browser(&self, state: &SignInState, issuer: Option<&str>, sid: Option<&str>) -> Result<LoggedOut, LogoutError> {
+        match issuer {
+            Some(issuer) if issuer != self.rules.issuer.name => return Err(LogoutError::Issuer),
+            None if !self.rules.is_entra() => return Err(LogoutError::Issuer),
+            _ => {}
+        }
+        let sid = sid.filter(|sid| !sid.is_empty() && sid.len() <= logout::LONGEST_SID).ok_or(LogoutError::Nobody)?;
+        Ok(state.sessions.end_at_issuer(&self.realm, &Logout { sid: Some(sid.to_owned()), subject: None }))
     }
 
     /// The live sessions, the latest first.

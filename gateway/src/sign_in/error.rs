@@ -71,6 +71,12 @@ pub enum SignInError {
     /// The ID token has no subject.
     #[error("the ID token doesn't say who it is about (claim 'sub')")]
     NoSubject,
+    /// A fresh sign-in was asked for, and the token doesn't say when the person authenticated.
+    #[error("the ID token doesn't say when you last proved who you are (claim 'auth_time')")]
+    NoAuthTime,
+    /// A fresh sign-in was asked for, and the person authenticated before.
+    #[error("the issuer didn't ask again who you are: by its token (claim 'auth_time') that was too long ago")]
+    NotFresh,
     /// The person may do nothing here.
     #[error("the ID token has none of the roles and groups that are let in")]
     NoRole(Box<LackingToken>),
@@ -92,12 +98,13 @@ impl SignInError {
             SignInError::Client(_) => "client",
             SignInError::Token(_) | SignInError::AuthorizedParty | SignInError::NoSubject => "token",
             SignInError::Nonce => "nonce",
+            SignInError::NoAuthTime | SignInError::NotFresh => "not_fresh",
             SignInError::NoRole(_) => "no_role",
         }
     }
 
     /// The labels of all of them.
-    pub fn labels() -> [&'static str; 13] {
+    pub fn labels() -> [&'static str; 14] {
         [
             "busy",
             "no_random",
@@ -111,6 +118,7 @@ impl SignInError {
             "client",
             "token",
             "nonce",
+            "not_fresh",
             "no_role",
         ]
     }
@@ -123,9 +131,8 @@ impl SignInError {
             // Also while the issuer is down: the task that fetches its keys logs that.
             SignInError::NotReady => true,
             SignInError::Random | SignInError::Client(_) | SignInError::Unreachable | SignInError::TokenAnswer(_) => false,
-            SignInError::Token(_) | SignInError::Nonce | SignInError::AuthorizedParty | SignInError::NoSubject | SignInError::NoRole(_) => {
-                false
-            }
+            SignInError::Token(_) | SignInError::Nonce | SignInError::AuthorizedParty | SignInError::NoSubject => false,
+            SignInError::NoAuthTime | SignInError::NotFresh | SignInError::NoRole(_) => false,
         }
     }
 }
@@ -202,6 +209,8 @@ mod tests {
             SignInError::Nonce,
             SignInError::AuthorizedParty,
             SignInError::NoSubject,
+            SignInError::NoAuthTime,
+            SignInError::NotFresh,
             SignInError::NoRole(Box::new(lacking)),
         ];
         let found: std::collections::BTreeSet<&str> = all.iter().map(SignInError::label).collect();

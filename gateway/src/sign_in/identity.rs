@@ -14,8 +14,9 @@ use crate::config::{Role, SignInRules};
 /// How long a login waits for new keys, if its token names one that is not known.
 const NEW_KEYS: Duration = Duration::from_secs(3);
 
-/// Verifies an ID token: signature, issuer, audience and times, and that it is for the login with this nonce.
-pub(super) async fn verified(token: &str, issuer: &Issuer, client_id: &str, nonce: &str, clock: &Clock) -> Result<Claims, SignInError> {
+/// Verifies a token that the issuer made for this application: signature, issuer, audience and times. If its key is not known, the
+/// issuer's keys are fetched.
+pub(super) async fn signed(token: &str, issuer: &Issuer, clock: &Clock) -> Result<Claims, TokenError> {
     let check = || {
         let (number, (keys, _)) = (issuer.number(), issuer.keys());
         (number, verify(token.as_bytes(), &issuer.config.rules, &keys, clock.wall().timestamp()))
@@ -24,7 +25,12 @@ pub(super) async fn verified(token: &str, issuer: &Issuer, client_id: &str, nonc
     if matches!(outcome, Err(TokenError::UnknownKey)) && issuer.renew(seen, clock, NEW_KEYS).await {
         outcome = check().1;
     }
-    let claims = outcome?.claims;
+    Ok(outcome?.claims)
+}
+
+/// Verifies an ID token, and that it is for the login with this nonce.
+pub(super) async fn verified(token: &str, issuer: &Issuer, client_id: &str, nonce: &str, clock: &Clock) -> Result<Claims, SignInError> {
+    let claims = signed(token, issuer, clock).await?;
     if !claims.text("nonce").is_some_and(|found| equal(found, nonce)) {
         return Err(SignInError::Nonce);
     }

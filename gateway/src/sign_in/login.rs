@@ -68,6 +68,9 @@ pub struct Login {
     pub(super) base: String,
     /// The page that is shown afterwards.
     pub(super) return_to: ReturnTo,
+    /// The issuer must say that the person has authenticated for it.
+    #[serde(default)]
+    pub(super) fresh: bool,
     /// When it began, in seconds since 1970.
     pub(super) began: i64,
 }
@@ -85,7 +88,7 @@ impl Login {
     /// If the system has no random numbers.
     pub(super) fn begin(realm: &str, base: &str, return_to: ReturnTo, now: i64, rng: &dyn SecureRandom) -> Result<Self, Unspecified> {
         let (state, nonce, verifier) = (random(rng)?, random(rng)?, random(rng)?);
-        Ok(Login { realm: realm.to_owned(), state, nonce, verifier, base: base.to_owned(), return_to, began: now })
+        Ok(Login { realm: realm.to_owned(), state, nonce, verifier, base: base.to_owned(), return_to, fresh: false, began: now })
     }
 
     /// The PKCE challenge that goes to the authorisation endpoint.

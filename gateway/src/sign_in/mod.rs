@@ -8,6 +8,8 @@
 //! | `answer` | the issuer's answer in the query of the redirect |
 //! | `exchange` | a code becomes an ID token |
 //! | `identity` | an ID token becomes a person |
+//! | `fresh` | when a person authenticated, for acts that need it to be a short time ago |
+//! | `logout` | the issuer ends sessions |
 //! | `sessions` | who is signed in |
 //! | `state` | what outlives a config, and is handed over in an upgrade |
 
@@ -15,8 +17,10 @@ mod answer;
 mod client;
 mod error;
 mod exchange;
+mod fresh;
 mod identity;
 mod login;
+mod logout;
 mod pace;
 mod person;
 mod secret_text;
@@ -26,6 +30,7 @@ mod state;
 pub use client::{Asked, Finished, SignIn, Started};
 pub use error::{LackingToken, SignInError};
 pub use login::{LIFETIME as LOGIN_LIFETIME, Login, ReturnTo};
+pub use logout::{LoggedOut, LogoutError};
 pub use person::Person;
 pub use sessions::{Found, Limits, SentSignIn, SessionChanges, SessionSummary, Sessions};
 pub use state::{SignInHandover, SignInState};

@@ -43,8 +43,7 @@ impl fmt::Display for Person {
 impl Person {
     /// The person that a verified ID token of Entra, or of another issuer, is about; `None` if it names none.
     pub fn of(claims: &Claims, is_entra: bool) -> Option<Self> {
-        // Entra's `sub` differs between applications; `oid` is the person's id in the tenant.
-        let subject = claims.text("oid").filter(|_| is_entra).or_else(|| claims.text("sub"))?.to_owned();
+        let subject = subject_of(claims, is_entra)?.to_owned();
         if subject.is_empty() || subject.len() > LONGEST_SUBJECT || subject.chars().any(char::is_control) {
             return None;
         }
@@ -68,6 +67,12 @@ impl Person {
             subject,
         })
     }
+}
+
+/// The subject that a token of Entra, or of another issuer, is about. Entra's `sub` differs between applications; `oid` is the
+/// person's id in the tenant.
+pub(super) fn subject_of(claims: &Claims, is_entra: bool) -> Option<&str> {
+    claims.text("oid").filter(|_| is_entra).or_else(|| claims.text("sub"))
 }
 
 /// Whether a text has the form of Entra's ids: 8-4-4-4-12 hexadecimal digits.

@@ -12,6 +12,7 @@ use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use spillway_plugins::auth::{Digest, digest};
 
+use super::logout::Logout;
 use super::person::Person;
 use super::secret_text::{csrf, equal, is_random, random};
 use crate::clock::Tick;
@@ -38,6 +39,10 @@ struct Session {
     person: Arc<Person>,
     /// The issuer and the application.
     realm: Arc<str>,
+    /// The issuer's own session (claim `sid`), which it names when it ends.
+    sid: Option<String>,
+    /// When the person authenticated at the issuer, if that is known.
+    authenticated: Option<Tick>,
     began: Tick,
     used: Tick,
 }
@@ -46,6 +51,19 @@ impl Session {
     fn is_live(&self, realm: &str, limits: Limits, now: Tick) -> bool {
         *self.realm == *realm && now.since(self.began) < limits.session && now.since(self.used) < limits.idle
     }
+}
+
+/// What a session begins with.
+#[derive(Debug)]
+pub struct Beginning<'b> {
+    /// Who has signed in.
+    pub person: Person,
+    /// The issuer and the application.
+    pub realm: &'b str,
+    /// The issuer's own session (claim `sid`).
+    pub sid: Option<String>,
+    /// When the person authenticated at the issuer, if that is known.
+    pub authenticated: Option<Tick>,
 }
 
 /// A live session.
@@ -57,6 +75,8 @@ pub struct Found {
     pub person: Arc<Person>,
     /// When it began.
     pub began: Tick,
+    /// When the person authenticated at the issuer, if that is known.
+    pub authenticated: Option<Tick>,
     /// When it ends at the latest.
     pub ends: Tick,
 }
@@ -87,6 +107,8 @@ pub struct SentSignIn {
     sessions: HashSet<Digest>,
     /// Logins that are finished.
     pub(super) finished: HashSet<Digest>,
+    /// Logout tokens that were used.
+    pub(super) logouts: HashSet<Digest>,
 }
 
 impl Sessions {
@@ -94,7 +116,8 @@ impl Sessions {
     ///
     /// # Errors
     /// If the system has no random numbers.
-    pub fn begin(&self, person: Person, realm: &str, limits: Limits, now: Tick, rng: &dyn SecureRandom) -> Result<String, Unspecified> {
+    pub fn begin(&self, new: Beginning<'_>, limits: Limits, now: Tick, rng: &dyn SecureRandom) -> Result<String, Unspecified> {
+        let Beginning { person, realm, sid, authenticated } = new;
         let token = random(rng)?;
         let mut sessions = self.live.lock();
         // Those of another issuer or application are not judged by these limits: a login that began before a reload ends none
@@ -109,7 +132,8 @@ impl Sessions {
         while sessions.len() >= MOST {
             end_longest_unused(&mut sessions, |_| true);
         }
-        sessions.insert(digest(token.as_bytes()), Session { person: Arc::new(person), realm: realm.into(), began: now, used: now });
+        let (person, realm) = (Arc::new(person), realm.into());
+        sessions.insert(digest(token.as_bytes()), Session { person, realm, sid, authenticated, began: now, used: now });
         Ok(token)
     }
 
@@ -125,7 +149,8 @@ impl Sessions {
         if uses {
             session.used = now;
         }
-        Some(Found { id, person: Arc::clone(&session.person), began: session.began, ends: session.began + limits.session })
+        let Session { began, authenticated, .. } = *session;
+        Some(Found { id, person: Arc::clone(&session.person), began, authenticated, ends: began + limits.session })
     }
 
     /// Whether a session is live. This doesn't use it.
@@ -168,6 +193,14 @@ impl Sessions {
         count
     }
 
+    /// Ends the sessions of this issuer and application that a logout means. Returns whose they were.
+    pub(super) fn end_at_issuer(&self, realm: &str, logout: &Logout) -> Vec<Arc<Person>> {
+        let ends = |session: &Session| *session.realm == *realm && logout.means(&session.person.subject, session.sid.as_deref());
+        let ended: Vec<(Digest, Session)> = self.live.lock().extract_if(|_, session| ends(session)).collect();
+        self.note(ended.iter().map(|(id, _)| *id));
+        ended.into_iter().map(|(_, session)| session.person).collect()
+    }
+
     /// Notes that these were ended. Without an upgrade nobody asks for them: then there is room for some of them only.
     fn note(&self, ids: impl IntoIterator<Item = Digest>) {
         let mut ended = self.ended.lock();
@@ -200,10 +233,12 @@ impl Sessions {
             id: id.to_string(),
             person: Person::clone(&session.person),
             realm: session.realm.to_string(),
+            sid: session.sid.clone(),
+            authenticated_ms: session.authenticated.map(|at| millis(now.since(at))),
             age_ms: millis(now.since(session.began)),
             idle_ms: millis(now.since(session.used)),
         });
-        SessionChanges { begun: begun.collect(), ended, finished: Vec::new() }
+        SessionChanges { begun: begun.collect(), ended, finished: Vec::new(), logouts: Vec::new() }
     }
 
     /// Takes over what another process sends.
@@ -216,7 +251,9 @@ impl Sessions {
         for saved in changes.begun {
             let Ok(id) = saved.id.parse::<Digest>() else { continue };
             let (began, used) = (ago(now, saved.age_ms), ago(now, saved.idle_ms));
-            sessions.insert(id, Session { person: Arc::new(saved.person), realm: saved.realm.into(), began, used });
+            let authenticated = saved.authenticated_ms.map(|age| ago(now, age));
+            let (person, realm, sid) = (Arc::new(saved.person), saved.realm.into(), saved.sid);
+            sessions.insert(id, Session { person, realm, sid, authenticated, began, used });
         }
     }
 }
@@ -243,12 +280,15 @@ pub struct SessionChanges {
     /// Logins that were finished: digests, in hexadecimal.
     #[serde(default)]
     pub(super) finished: Vec<String>,
+    /// Logout tokens that were used: digests, in hexadecimal.
+    #[serde(default)]
+    pub(super) logouts: Vec<String>,
 }
 
 impl SessionChanges {
     /// Whether nothing has changed.
     pub fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.ended.is_empty() && self.finished.is_empty()
+        self.begun.is_empty() && self.ended.is_empty() && self.finished.is_empty() && self.logouts.is_empty()
     }
 }
 
@@ -258,6 +298,10 @@ struct SavedSession {
     id: String,
     person: Person,
     realm: String,
+    #[serde(default)]
+    sid: Option<String>,
+    #[serde(default)]
+    authenticated_ms: Option<u64>,
     age_ms: u64,
     idle_ms: u64,
 }

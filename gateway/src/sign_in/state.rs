@@ -20,7 +20,7 @@ use crate::clock::Tick;
 /// Exchanges with the issuer at the same time.
 const AT_ONCE: usize = 8;
 /// Logins that are remembered as finished. Each has cost an exchange, whose pace is bounded: these are more than there
-/// can be within a login's lifetime.
+/// can be within a login's lifetime. As many logout tokens are remembered, which only the issuer can make.
 const FINISHED: usize = 4096;
 
 /// What outlives a config.
@@ -30,30 +30,48 @@ pub struct SignInState {
     pub sessions: Sessions,
     rng: SystemRandom,
     key: ArcSwap<SealKey>,
-    finished: Mutex<Finished>,
+    finished: Mutex<Once>,
+    logouts: Mutex<Once>,
     exchanges: Semaphore,
     pace: Mutex<Pace>,
 }
 
-/// The `state` of logins that are finished: none is finished twice.
+/// Digests of what happens once: the `state` of logins that are finished, and the `jti` of logout tokens that were used.
 #[derive(Debug, Default)]
-struct Finished {
+struct Once {
     known: HashSet<Digest>,
     order: VecDeque<Digest>,
 }
 
-impl Finished {
-    fn insert(&mut self, login: Digest) -> bool {
-        if !self.known.insert(login) {
+impl Once {
+    /// Whether it is new.
+    fn insert(&mut self, one: Digest) -> bool {
+        if !self.known.insert(one) {
             return false;
         }
-        self.order.push_back(login);
+        self.order.push_back(one);
         if self.order.len() > FINISHED
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
         }
         true
+    }
+
+    /// All of them, the oldest first.
+    fn texts(&self) -> Vec<String> {
+        self.order.iter().map(Digest::to_string).collect()
+    }
+
+    /// Those that are not among `sent`, which then has them.
+    fn unsent(&self, sent: &mut HashSet<Digest>) -> Vec<String> {
+        self.order.iter().filter(|one| sent.insert(**one)).map(Digest::to_string).collect()
+    }
+
+    fn know(&mut self, texts: &[String]) {
+        for one in texts.iter().filter_map(|text| text.parse().ok()) {
+            self.insert(one);
+        }
     }
 }
 
@@ -64,6 +82,9 @@ pub struct SignInHandover {
     key: String,
     /// Digests of logins that are finished, in hexadecimal.
     finished: Vec<String>,
+    /// Digests of logout tokens that were used, in hexadecimal.
+    #[serde(default)]
+    logouts: Vec<String>,
 }
 
 impl std::fmt::Debug for SignInHandover {
@@ -84,6 +105,7 @@ impl SignInState {
             key: ArcSwap::from_pointee(SealKey::generate(&rng)?),
             rng,
             finished: Mutex::default(),
+            logouts: Mutex::default(),
             exchanges: Semaphore::new(AT_ONCE),
             pace: Mutex::default(),
         })
@@ -91,7 +113,7 @@ impl SignInState {
 
     /// For the process that takes over.
     pub fn hand_over(&self) -> SignInHandover {
-        SignInHandover { key: self.key.load().to_text(), finished: self.finished.lock().order.iter().map(Digest::to_string).collect() }
+        SignInHandover { key: self.key.load().to_text(), finished: self.finished.lock().texts(), logouts: self.logouts.lock().texts() }
     }
 
     /// Takes over from another process: logins that began there can be finished here.
@@ -99,28 +121,24 @@ impl SignInState {
         if let Some(key) = SealKey::from_text(&handover.key) {
             self.key.store(Arc::new(key));
         }
-        self.know_finished(&handover.finished);
+        self.finished.lock().know(&handover.finished);
+        self.logouts.lock().know(&handover.logouts);
     }
 
     /// Sessions that have begun and ended, and logins that were finished, since the last call with this `sent`.
     pub fn changes(&self, sent: &mut SentSignIn, now: Tick) -> SessionChanges {
-        let finished = self.finished.lock().order.iter().filter(|login| sent.finished.insert(**login)).map(Digest::to_string).collect();
+        let finished = self.finished.lock().unsent(&mut sent.finished);
+        let logouts = self.logouts.lock().unsent(&mut sent.logouts);
         let mut changes = self.sessions.changes(sent, now);
-        changes.finished = finished;
+        (changes.finished, changes.logouts) = (finished, logouts);
         changes
     }
 
     /// Takes over what another process has sent with [`SignInState::changes`].
     pub fn take_over_changes(&self, changes: SessionChanges, now: Tick) {
-        self.know_finished(&changes.finished);
+        self.finished.lock().know(&changes.finished);
+        self.logouts.lock().know(&changes.logouts);
         self.sessions.take_over(changes, now);
-    }
-
-    fn know_finished(&self, logins: &[String]) {
-        let mut finished = self.finished.lock();
-        for login in logins.iter().filter_map(|login| login.parse().ok()) {
-            finished.insert(login);
-        }
     }
 
     pub(super) fn rng(&self) -> &dyn SecureRandom {
@@ -144,6 +162,11 @@ impl SignInState {
         if self.finished.lock().insert(digest(state.as_bytes())) { Ok(()) } else { Err(SignInError::Again) }
     }
 
+    /// Notes that the logout token with this id (`jti`) is used; `false` if it was used before.
+    pub(super) fn use_logout(&self, jti: &str) -> bool {
+        self.logouts.lock().insert(digest(jti.as_bytes()))
+    }
+
     /// Room for an exchange with the issuer.
     ///
     /// # Errors
@@ -162,16 +185,18 @@ mod tests {
     fn a_login_is_finished_once_here_and_where_another_process_takes_over() {
         let (old, new) = (SignInState::new().unwrap(), SignInState::new().unwrap());
         assert!(old.finish("login").is_ok() && old.finish("login").is_err() && old.finish("another").is_ok());
+        assert!(old.use_logout("one") && !old.use_logout("one"));
         let text = serde_json::to_string(&old.hand_over()).unwrap();
         new.take_over(&serde_json::from_str(&text).unwrap());
         assert!(new.finish("login").is_err() && new.finish("third").is_ok());
         // What is finished after that follows.
         let mut sent = SentSignIn::default();
         old.changes(&mut sent, Tick(0));
-        assert!(old.finish("late").is_ok());
+        assert!(old.finish("late").is_ok() && old.use_logout("two"));
         let text = serde_json::to_string(&old.changes(&mut sent, Tick(0))).unwrap();
         new.take_over_changes(serde_json::from_str(&text).unwrap(), Tick(0));
         assert!(new.is_finished("late") && new.finish("late").is_err());
+        assert!(!new.use_logout("one") && !new.use_logout("two") && new.use_logout("three"));
         assert!(old.changes(&mut sent, Tick(0)).is_empty());
     }
 

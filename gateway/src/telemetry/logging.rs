@@ -7,6 +7,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
+use crate::config::LogFilter;
+
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Starts logging with a level or filter such as `info,spillway=debug`.
@@ -16,7 +18,7 @@ static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 ///
 /// Other crates never log more than `info`, whatever the filter says: at `debug` and `trace` they print what they send
 /// and receive, and with it our credentials and our callers'.
-pub fn init(filter: &str) {
+pub fn init(filter: &LogFilter) {
     let targets = targets(filter);
     let (targets, handle) = reload::Layer::new(targets);
     let _ = LEVEL.set(handle);
@@ -26,10 +28,9 @@ pub fn init(filter: &str) {
     let _ = tracing_subscriber::registry().with(targets).with(ours).with(lines).try_init();
 }
 
-/// Sets another level or filter; `false` if it is not valid, or there is no log.
-pub fn set(filter: &str) -> bool {
-    let handle = LEVEL.get().filter(|_| filter.parse::<Targets>().is_ok());
-    handle.is_some_and(|handle| handle.reload(targets(filter)).is_ok())
+/// Sets another level or filter; `false` if there is no log.
+pub fn set(filter: &LogFilter) -> bool {
+    LEVEL.get().is_some_and(|handle| handle.reload(targets(filter)).is_ok())
 }
 
 /// The level or filter that is in use; `None` without a log.
@@ -37,12 +38,10 @@ pub fn current() -> Option<String> {
     LEVEL.get()?.with_current(ToString::to_string).ok()
 }
 
-fn targets(filter: &str) -> Targets {
-    let targets: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
-    match filter.contains("pingora") {
-        true => targets,
-        false => ["pingora_core", "pingora_proxy", "pingora_load_balancing", "pingora_pool"]
-            .into_iter()
-            .fold(targets, |targets, name| targets.with_target(name, LevelFilter::OFF)),
-    }
+fn targets(filter: &LogFilter) -> Targets {
+    let pingora =
+        ["pingora_core", "pingora_proxy", "pingora_load_balancing", "pingora_pool"].map(|name| (name.to_owned(), LevelFilter::OFF));
+    let says_of_pingora = filter.targets.iter().any(|(target, _)| target.starts_with("pingora"));
+    let targets = Targets::new().with_default(filter.default.unwrap_or(LevelFilter::OFF)).with_targets(filter.targets.iter().cloned());
+    if says_of_pingora { targets } else { targets.with_targets(pingora) }
 }

@@ -37,20 +37,25 @@ async fn a_new_key_works_as_pasted_and_is_listed_with_its_last_use() {
     let list = async || {
         let file = file.clone();
         let output = tokio::task::spawn_blocking(move || keys(&["list", "-c", file.to_str().unwrap()], None)).await.unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    let before = list().await;
+    let (code, before, error) = list().await;
+    assert!(code == Some(1) && error.contains("Only the keys of the config") && error.contains("can't be reached"), "{error}");
     let row = |text: &str, key: &str| text.lines().find(|line| line.contains(&key[key.len() - 4..])).unwrap().to_owned();
-    assert!(row(&before, &key).contains("today") && row(&before, &key).ends_with('?'), "{before}");
+    assert!(
+        row(&before, &key).contains("today") && row(&before, &key).contains("valid until ") && row(&before, &key).ends_with('?'),
+        "{before}"
+    );
     let process = Process::launch(&text, &[]).await;
     std::fs::write(&file, text.replacen("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", process.admin), 1)).unwrap();
     let status = async |key: &str| {
         ask(process.address, post("/v1/chat/completions", &[("api-key", key)], chat(false).to_string().as_bytes())).await.unwrap().status
     };
     assert_eq!((status(&key).await, status(&unused).await), (200, 401));
-    let after = list().await;
+    let (code, after, error) = list().await;
+    assert_eq!((code, error.as_str()), (Some(0), ""));
     assert!(row(&after, &key).ends_with("just now"), "{after}");
-    assert!(row(&after, &unused).contains("from 2999-01-01") && row(&after, &unused).ends_with("not since the start"), "{after}");
+    assert!(row(&after, &unused).contains("not yet, from 2999-01-01") && row(&after, &unused).ends_with("not since the start"), "{after}");
     assert!(!after.contains(&key) && !before.contains(&key));
 }
 

@@ -326,3 +326,32 @@ async fn applications_that_come_by_themselves_are_leaves_of_a_group() {
     let refusals = "spillway_limit_refusals_total{limit=\"requests_per_minute\",scope=\"group\",window=\"\"}";
     assert_eq!(gateway.metric(refusals).await, 1.0);
 }
+
+#[tokio::test]
+async fn the_fullest_limits_come_first_with_what_is_left_and_guaranteed() {
+    let backend = ScriptedBackend::start(|_| hundred()).await;
+    let groups = "[[groups]]\nname = \"acme\"\nlimits = { requests_per_minute = 10, budget = { usd = 50.0, period = \"month\" } }\n
+        [[groups]]\nname = \"search\"\nparent = \"acme\"\nguaranteed = \"40%\"\n
+        [prices]\nunknown = \"free\"\n";
+    let finder = consumer("Finder", "group = \"search\"\nlimits = { requests_per_minute = 4 }");
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &(groups.to_owned() + &finder))).await;
+    for _ in 0..3 {
+        assert_eq!(ask_as(gateway.address, "Finder", &capped(10)).await.status, 200);
+    }
+    let all = gateway.admin("/api/limits?rows=100").await.json();
+    let rows = all["rows"].as_array().unwrap();
+    let shares: Vec<f64> = rows.iter().map(|row| row["share"].as_f64().unwrap()).collect();
+    assert!(shares.is_sorted_by(|one, other| one >= other) && all["count"] == rows.len(), "{all}");
+    let row = |scope: &str, limit: &str| rows.iter().find(|row| row["scope"] == scope && row["limit"] == limit).unwrap();
+    assert_eq!((&rows[0]["scope"], &rows[0]["left"]), (&"consumer 'Finder'".into(), &1.into()), "three of four");
+    assert_eq!(rows[0]["parent"], "group 'search'");
+    let acme = row("group 'acme'", "requests_per_minute");
+    assert_eq!(["used", "left", "kept_for_others"].map(|name| acme[name].as_u64().unwrap()), [3, 7, 1], "{acme}");
+    assert_eq!((row("group 'acme'", "budget")["kept_for_others"].as_f64(), &acme["guaranteed"]), (Some(20.0), &Value::Null));
+    let some = gateway.admin("/api/limits?rows=1&search=ACME").await.json();
+    assert_eq!((&some["count"], some["rows"].as_array().unwrap().len(), &some["rows"][0]["scope"]), (&2.into(), 1, &"group 'acme'".into()));
+    assert_eq!(gateway.admin("/api/limits?rows=5&search=nobody").await.json()["count"], 0);
+    for wrong in ["0", "101", "x", "-1"] {
+        assert_eq!(gateway.admin(&format!("/api/limits?rows={wrong}")).await.status, 400, "{wrong}");
+    }
+}

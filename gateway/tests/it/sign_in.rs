@@ -3,6 +3,8 @@
 pub mod browser;
 mod callback;
 mod canary;
+mod fresh;
+mod issuer_logout;
 mod misuse;
 mod online;
 mod rights;

@@ -43,16 +43,17 @@ pub fn member<'a>(name: &'a str, backend: &'a ScriptedBackend, priority: u32) ->
     Member { name, backend, priority, extra: "" }
 }
 
-/// The line of `[server]` that switches the fast path on, if the tests are to use that way.
+/// The line of `[server]` that switches the fast path off, if the tests are to use Pingora's way alone.
 pub fn way_in() -> &'static str {
-    if std::env::var_os("SPILLWAY_TEST_FAST_PATH").is_some_and(|way| way == "on") { "fast_path = true\n" } else { "" }
+    if std::env::var_os("SPILLWAY_TEST_FAST_PATH").is_some_and(|way| way == "off") { "fast_path = false\n" } else { "" }
 }
 
 /// A config with one pool of OpenAI-kind backends that serves the model `m`; `pool` holds further
 /// lines of the pool, `rest` everything after it.
 pub fn config(members: &[Member<'_>], pool: &str, rest: &str) -> String {
-    let mut text = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nallow_literal_secrets = true\n#server\n".to_owned();
+    let mut text = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nallow_literal_secrets = true\n".to_owned();
     text += way_in();
+    text += "#server\n";
     for m in members {
         let kind = if m.extra.contains("kind =") { "" } else { "kind = \"openai\"\n" };
         text += &format!("\n[[backends]]\nname = \"{}\"\n{kind}url = \"{}\"\n{}\n", m.name, m.backend.url(), m.extra);

@@ -10,7 +10,7 @@ use crate::support::*;
 async fn gateway(server: &str) -> (Gateway, ScriptedBackend) {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let text = config(&[member("a", &backend, 1)], "", "")
-        .replace("fast_path = true\n", "")
+        .replace(way_in(), "")
         .replace("#server", &format!("fast_path = true\n{server}"));
     (Gateway::start(&text).await, backend)
 }

@@ -1,5 +1,5 @@
 // An OIDC issuer for tests in a browser: it shows a page with the persons who can sign in, and checks codes and PKCE as a
-// real one does. `node issuer.mjs PORT`; ISSUER_PEOPLE is an object: name to claims.
+// real one does. `auth_age` of a person is how long ago, in seconds, they authenticated, unless `prompt=login` asks again. `node issuer.mjs PORT`; ISSUER_PEOPLE is an object: name to claims.
 import { createHash, generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 
@@ -11,7 +11,8 @@ export function startIssuer(port, people) {
 
   function idToken(issuer, code) {
     const now = Math.floor(Date.now() / 1000);
-    const own = { iss: issuer, aud: code.client_id, nonce: code.nonce, iat: now, nbf: now - 10, exp: now + 3600 };
+    const auth_time = now - (code.prompt === 'login' ? 0 : people[code.who].auth_age ?? 0);
+    const own = { auth_time, iss: issuer, aud: code.client_id, nonce: code.nonce, iat: now, nbf: now - 10, exp: now + 3600 };
     const message = `${base64url({ alg: 'RS256', typ: 'JWT', kid: 'one' })}.${base64url({ ...own, ...people[code.who] })}`;
     return `${message}.${sign('sha256', Buffer.from(message), privateKey).toString('base64url')}`;
   }

@@ -122,6 +122,7 @@ test('by keyboard: sign in, make a key, call, revoke, and the call is refused', 
 
   await tabTo(page, page.getByRole('button', { name: 'Revoke by keyboard' }));
   await page.keyboard.press('Enter');
+  assert.match(await page.locator('#ask').textContent(), /used at this node/);
   await page.keyboard.press('Tab');
   await page.keyboard.press('Enter');
   await page.locator('#ask').waitFor({ state: 'hidden' });
@@ -269,6 +270,22 @@ test('names stay text', async () => {
   assert.equal(await page.locator('#who-name').textContent(), evil);
   assert.equal(await page.locator('.keys .name').first().textContent(), evil);
   await close();
+});
+
+test('usage is said to be that of one node, and where that of all nodes is', async () => {
+  for (const [allNodes, expected] of [[false, 'Used at this node.'], [true, 'Used at this node. For a report over all nodes ask the platform team (ai@contoso.example): spillway usage --all-nodes --consumer crm-bot']]) {
+    const { page, close } = await open({
+      prepare: (context) => context.route('**/api/me', async (route) => {
+        const answer = await route.fetch();
+        return answer.ok() ? route.fulfill({ json: { ...await answer.json(), all_nodes: allNodes } }) : route.fulfill({ response: answer });
+      }),
+    });
+    await signIn(page);
+    await page.locator('#content').waitFor({ state: 'visible' });
+    assert.equal(await card(page, 'crm-bot').locator('.usage > p.quiet').textContent(), expected);
+    assert.equal(await card(page, 'crm-bot').getByRole('columnheader', { name: 'Last used at this node' }).count() > 0, true);
+    await close();
+  }
 });
 
 test('somebody who owns nothing is told whom to ask', async () => {

@@ -254,6 +254,65 @@ test('the table sorts by its headings', async () => {
   await close();
 });
 
+// Ten thousand users, as /api/limits answers about them.
+function manyLimits(url) {
+  const search = (new URL(url).searchParams.get('search') ?? '').toLowerCase();
+  const most = Number(new URL(url).searchParams.get('rows'));
+  const all = Array.from({ length: 10_000 }, (_, number) => ({
+    scope: `consumer 'user-${number}@example.com'`, parent: "group 'research'", shadow: number === 3, limit: number % 2 ? 'token_quota' : 'budget',
+    period: number % 2 ? 'day' : 'month', time_zone: 'UTC', amount: 200_000, used: Math.max(0, 240_000 - number * 1000),
+    left: Math.min(200_000, Math.max(0, number * 1000 - 40_000)), share: Math.max(0, 240 - number) / 200, kept_for_others: number === 60 ? 5000 : 0,
+    guaranteed: number % 10 ? null : 40_000, starts_again: new Date(Date.now() + 9 * 3600_000).toISOString(),
+  })).filter(({ scope }) => scope.includes(search));
+  return { count: all.length, rows: all.slice(0, most) };
+}
+
+const many = (context) => context.route('**/api/limits?*', (route) => route.fulfill({ json: manyLimits(route.request().url()) }));
+
+test('limits: what is left and guaranteed, of the gateway itself', async () => {
+  const { page, seen, close } = await open();
+  await page.locator('#limits-rows tr').first().waitFor();
+  const rows = await page.locator('#limits-rows tr').evaluateAll((rows) => rows.map((row) => [...row.children].map((cell) => cell.innerText.replace(/\s+/g, ' ').trim())));
+  const of = (whose, limit) => rows.find(([name, what]) => name.startsWith(whose) && what.includes(limit));
+  assert.deepEqual(of("group 'acme'", 'tokens per minute'), ["group 'acme'", '400,000 tokens per minute', '0 (0 %)', '400,000 of it 80,000 for guarantees below', '–']);
+  assert.match(of("group 'acme'", 'budget')[1], /^\$5,000\.00 budget per month starts again in \d+/);
+  assert.equal(of("group 'acme'", 'budget')[3], '$5,000.00 of it $1,000.00 for guarantees below');
+  assert.match(of("group 'search'", 'request quota')[0], /in group 'acme'$/);
+  const pool = of("pool 'chat'", 'requests per minute');
+  assert.match(pool[0], /only counted, refuses nothing/);
+  assert.equal(rows.findIndex(([name]) => name === pool[0]), 0, 'the one that is used comes first');
+  assert.deepEqual(seen.errors, []);
+  await close();
+});
+
+for (const scheme of ['light', 'dark']) {
+  for (const width of [420, 1100]) {
+    test(`limits of ten thousand users: axe finds nothing, and nothing moves: ${scheme}, ${width} px`, async () => {
+      const { page, close } = await open({ width, scheme, motion: 'reduce', bypassCSP: true, prepare: many });
+      const heading = (name) => page.getByRole('heading', { name, exact: true }).evaluate((node) => node.getBoundingClientRect().top + scrollY);
+      await page.locator('#limits-rows tr').nth(24).waitFor();
+      assert.equal(await page.locator('#limits-rows tr').count(), 25);
+      assert.match(await page.locator('#limits-count').innerText(), /^25 of 10,000, the fullest first$/);
+      const places = async () => [await heading('Limits'), await heading('Config'), await heading('Consumers')];
+      const before = await places();
+      await page.locator('#limits').scrollIntoViewIfNeeded();
+      await page.addStyleTag({ content: '.pool { content-visibility: visible !important; }' });
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => globalThis.axe.run(document.querySelector('#limits'), { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+      assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes[0].failureSummary}`), []);
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0, 'the page scrolls sideways');
+      if (process.env.SHOTS) await page.locator('#limits').screenshot({ path: `${process.env.SHOTS}/limits-${scheme}-${width}.png` });
+      await page.locator('#limit').fill('user-77@');
+      await page.getByText('1 limit, with “user-77@” in the name').waitFor();
+      assert.equal(await page.locator('#limits-rows tr').count(), 1);
+      await page.locator('#limit').fill('nobody at all');
+      await page.getByText('Nobody with “nobody at all” in their name has a limit.').waitFor();
+      assert.deepEqual(await places(), before);
+      await close();
+    });
+  }
+}
+
 test('the token is asked for, kept for the session only, and forgotten', { skip: !token }, async () => {
   const context = await browser.newContext();
   const page = await context.newPage();

@@ -103,6 +103,40 @@ test('an operator signs in by keyboard, drains, and signs out', async () => {
   await close();
 });
 
+for (const scheme of ['light', 'dark']) {
+  test(`who signed in too long ago shows again who they are, and the change is asked for once more: ${scheme}`, async () => {
+    const { page, errors, close } = await open({ width: scheme === 'light' ? 420 : 1100, scheme, bypassCSP: true });
+    await signIn(page, 'olga');
+    await page.locator('tr.member').first().waitFor();
+    await page.getByRole('button', { name: 'Drain payg-france' }).click();
+    await page.locator('#ask-yes').click();
+    const again = page.locator('#ask').getByRole('link', { name: 'Sign in again' });
+    await again.waitFor();
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Sign in again');
+    assert.deepEqual(await violations(page), []);
+    await shot(page, `not-fresh-${scheme}`);
+    // Who decides against it is asked nothing later.
+    await page.locator('#ask-no').click();
+    await page.reload();
+    await page.locator('tr.member').first().waitFor();
+    assert.equal(await page.locator('#ask').isVisible(), false);
+    await page.getByRole('button', { name: 'Drain payg-france' }).click();
+    await page.locator('#ask-yes').click();
+    await again.click();
+    await page.getByRole('link', { name: 'olga' }).click();
+    await page.getByRole('heading', { name: 'Drain payg-france' }).waitFor();
+    assert.equal(page.url(), base);
+    await page.locator('#ask-yes').click();
+    await page.getByText('is drained: it takes no new requests').waitFor();
+    assert.deepEqual(await page.evaluate(() => Object.keys(sessionStorage)), []);
+    await page.getByRole('button', { name: 'Undrain payg-france' }).click();
+    await page.locator('#ask-yes').click();
+    await page.getByText('is back in traffic').waitFor();
+    assert.deepEqual(errors, []);
+    await close();
+  });
+}
+
 test('a viewer is offered no change', async () => {
   const { page, close } = await open();
   await signIn(page, 'vera');

@@ -61,6 +61,31 @@ members = [
   {{ backend = "payg-france", priority = 2, weight = 30 }},
   {{ backend = "sorry", priority = 9 }},
 ]
+
+[pools.limits]
+requests_per_minute = 1_000_000
+shadow = true
+
+[[groups]]
+name = "acme"
+limits = {{ tokens_per_minute = 400_000, budget = {{ usd = 5000.0, period = "month" }} }}
+
+[[groups]]
+name = "search"
+parent = "acme"
+guaranteed = "20%"
+limits = {{ request_quota = {{ requests = 10_000, period = "day" }} }}
+
+[[consumers]]
+name = "finder"
+group = "search"
+keys = [{{ sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" }}]
+
+[plugins.auth]
+required = false
+
+[prices]
+unknown = "free"
 """
 
 

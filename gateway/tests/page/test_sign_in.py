@@ -13,6 +13,7 @@ from ports import free_port, wait_for
 HERE = pathlib.Path(__file__).parent
 PEOPLE = {
     "ada": {"sub": "ada", "name": "Ada Lovelace", "roles": ["Gateway.Operator"]},
+    "olga": {"sub": "olga", "name": "Olga Ladyzhenskaya", "roles": ["Gateway.Operator"], "auth_age": 3600},
     "vera": {"sub": "vera", "name": "Vera Rubin", "roles": ["Gateway.Viewer"]},
     "mia": {"sub": "mia", "name": "Mia Hamm", "groups": ["5c1e3a52-3f0e-4f6c-9f0b-2f7f0f0f7a10"]},
     "nobody": {"sub": "nobody", "name": "Nemo", "roles": ["Other.Role"], "groups": ["one"]},

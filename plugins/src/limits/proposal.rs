@@ -9,16 +9,13 @@ impl State {
     /// What this node sends to an agreement. From this moment on it no longer uses what it gives back: other nodes may
     /// get it before this node gets an answer.
     pub(super) fn propose(&mut self, plan: &Plan, now: Timestamps) -> Proposal {
-        self.advance(now);
-        let starts = self.all.starts(now.unix);
-        let limits: Vec<Asked> = plan.limits.iter().map(|limited| self.asked(plan, limited, now)).collect();
+        let mut proposal = self.draft(plan, now);
         self.missed = Amounts::new();
         self.active = false;
         for pot in &mut self.pots {
             pot.missed = Amounts::new();
             pot.active = false;
         }
-        let mut proposal = Proposal { limits, kept: Share::default(), starts };
         let parts = proposal.limits.iter().flat_map(|asked| &asked.parts);
         // What belongs to no node is known from the last agreement only.
         let kept: Vec<Granted> = parts.map(|part| Granted { most: part.had.min(part.wanted.max(part.used)), left: 0 }).collect();
@@ -28,6 +25,13 @@ impl State {
             share.clone_from(&proposal.kept);
         }
         proposal
+    }
+
+    /// What it would send. It still needs all of that.
+    pub(super) fn draft(&mut self, plan: &Plan, now: Timestamps) -> Proposal {
+        self.advance(now);
+        let limits = plan.limits.iter().map(|limited| self.asked(plan, limited, now)).collect();
+        Proposal { limits, kept: Share::default(), starts: self.all.starts(now.unix) }
     }
 
     fn asked(&self, plan: &Plan, limited: &Limited, now: Timestamps) -> Asked {

@@ -3,6 +3,11 @@
 /// A minute, and the current second: any sixty seconds are within these slots, wherever in a second they begin.
 const SLOTS: u64 = 61;
 
+/// Whether usage in `second` still counts at `now`.
+pub(super) fn within_a_minute(second: u64, now: u64) -> bool {
+    now.saturating_sub(second) < SLOTS
+}
+
 /// Usage in the last minute. Memory is fixed; every step takes time in proportion to the seconds since the last one, at
 /// most [`SLOTS`].
 #[derive(Debug, Clone)]

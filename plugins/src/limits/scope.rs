@@ -9,7 +9,7 @@ use super::plan::{Limited, Plan};
 use super::rules::{LimitId, Rules};
 use super::share::{Proposal, Share};
 use super::state::{Begun, State};
-use super::{Cell, Counter, Demand, Remaining, Tally, Timestamps};
+use super::{Cell, Counter, Demand, OwnUse, Remaining, Tally, Timestamps};
 
 /// The kind of owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,6 +114,17 @@ impl<C: Cell<State>> Scope<C> {
         state.add_difference(before, after, ahead);
     }
 
+    /// What this process uses itself, without what it has `inherited` from one whose monotonic clock it is `ahead` of, in
+    /// seconds.
+    pub fn own_use(&self, inherited: Option<&Tally>, ahead: i64, now: Timestamps) -> OwnUse {
+        self.lock().own_use(&self.plan, inherited, ahead, now)
+    }
+
+    /// Leaves to the process that takes over what that uses itself: this one has the rest of each limit, as its share.
+    pub fn leave_to(&self, other: &OwnUse, now: Timestamps) {
+        self.lock().leave_to(&self.plan, other, now);
+    }
+
     /// The current use of each limit.
     pub fn snapshot(&self, now: Timestamps) -> Vec<LimitUse> {
         let mut state = self.lock();
@@ -136,6 +147,11 @@ impl<C: Cell<State>> Scope<C> {
     /// get it before this node gets an answer.
     pub fn propose(&self, now: Timestamps) -> Proposal {
         self.lock().propose(&self.plan, now)
+    }
+
+    /// What this node would send now. It goes on as before, and its needs stay to be sent.
+    pub fn draft(&self, now: Timestamps) -> Proposal {
+        self.lock().draft(&self.plan, now)
     }
 
     /// Whether there is anything to agree on: demand or unused share since the last agreement, or (unless the last one

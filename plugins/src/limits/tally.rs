@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::LimitKind;
 use super::calendar::Calendar;
-use super::counts::{Counted, Counts};
+use super::counts::{Counted, Counts, RATES};
 use super::meters::Meters;
 use super::period::Period;
+use super::plan::Plan;
 use super::rolling::Rolling;
+use super::rules::LimitId;
 use super::state::State;
 use super::zone::Zone;
 
@@ -27,7 +29,10 @@ pub struct Tally {
     windows: Vec<Periods>,
     /// Usage of scopes to which something is guaranteed, by their name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    guaranteed: BTreeMap<String, Guaranteed>,
+    pub(super) guaranteed: BTreeMap<String, PartUse>,
+    /// What requests used beyond their reservations, if there are guarantees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beyond: Option<Beyond>,
     /// Tokens by the start of their period, from a process that had one quota per scope, in UTC.
     #[serde(default, skip_serializing)]
     quota: Option<OldPeriods>,
@@ -53,23 +58,62 @@ struct OldPeriods {
     used: BTreeMap<i64, u64>,
 }
 
-/// Usage of a scope to which something is guaranteed.
+/// Usage of a part of the limits, such as that of a scope to which something is guaranteed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Guaranteed {
-    rates: Use,
+pub(super) struct PartUse {
+    pub(super) rates: Use,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     windows: Vec<Periods>,
 }
 
 /// Usage of limits per minute.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Use {
+pub(super) struct Use {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    requests: BTreeMap<u64, u64>,
+    pub(super) requests: BTreeMap<u64, u64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    tokens: BTreeMap<u64, u64>,
+    pub(super) tokens: BTreeMap<u64, u64>,
     #[serde(default)]
-    in_flight: u64,
+    pub(super) in_flight: u64,
+}
+
+/// What requests used beyond their reservations. It counts only where no part of the limit is smaller in the new process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Beyond {
+    used: PartUse,
+    parts: Vec<Parts>,
+}
+
+/// How a limit is divided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Parts {
+    #[serde(flatten)]
+    name: LimitName,
+    common: u64,
+    /// What is guaranteed, by whose it is.
+    kept: BTreeMap<String, u64>,
+}
+
+/// A limit, as another process names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LimitName {
+    kind: LimitKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    period: Option<Period>,
+    /// The time zone; none is UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+}
+
+impl LimitName {
+    pub(super) fn of(id: LimitId) -> Self {
+        let zone = id.calendar.filter(|calendar| !calendar.zone.is_utc()).map(|calendar| calendar.zone.name().to_owned());
+        LimitName { kind: id.kind, period: id.calendar.map(|calendar| calendar.period), zone }
+    }
+
+    fn of_rate(kind: LimitKind) -> Self {
+        LimitName { kind, period: None, zone: None }
+    }
 }
 
 impl Tally {
@@ -83,6 +127,11 @@ impl Tally {
         self
     }
 
+    /// All of it.
+    pub(super) fn whole(&self) -> PartUse {
+        PartUse { rates: self.all.clone(), windows: self.current() }
+    }
+
     /// As newer processes send it.
     fn current(&self) -> Vec<Periods> {
         let old = [(LimitKind::Quota, &self.quota), (LimitKind::Budget, &self.budget)];
@@ -91,6 +140,34 @@ impl Tally {
             Some(Periods { kind, period: *period, zone: None, used: used.clone() })
         });
         self.windows.iter().cloned().chain(old).collect()
+    }
+}
+
+impl PartUse {
+    /// What of it is in the current period of a limit.
+    pub(super) fn in_period(&self, counts: &Counts, place: usize, unix: i64) -> u64 {
+        let counted = place.checked_sub(RATES).and_then(|at| counts.windows.get(at));
+        let used = |counted: &Counted| Periods::find(&self.windows, counted)?.used.get(&counted.windows.span(unix).start).copied();
+        counted.and_then(used).unwrap_or(0)
+    }
+}
+
+impl Beyond {
+    /// The use of those limits only of which no part is smaller in the state.
+    fn that_holds(&self, used: &PartUse, state: &State) -> PartUse {
+        let Plan { limits, pots } = &state.plan;
+        let holds = |name: &LimitName| {
+            let before = self.parts.iter().find(|parts| parts.name == *name);
+            let limited = limits.iter().find(|limited| LimitName::of(limited.id) == *name);
+            let (Some(before), Some(limited)) = (before, limited) else { return false };
+            let kept = |child: &str| pots.iter().position(|pot| state.pots[*pot].child == child).map_or(0, |at| limited.kept[at]);
+            before.common <= limited.common && before.kept.iter().all(|(child, amount)| *amount <= kept(child))
+        };
+        let of_rate = |kind, used: &BTreeMap<u64, u64>| if holds(&LimitName::of_rate(kind)) { used.clone() } else { BTreeMap::new() };
+        let requests = of_rate(LimitKind::Requests, &used.rates.requests);
+        let tokens = of_rate(LimitKind::Tokens, &used.rates.tokens);
+        let windows = used.windows.iter().filter(|one| holds(&one.name())).cloned().collect();
+        PartUse { rates: Use { requests, tokens, in_flight: 0 }, windows }
     }
 }
 
@@ -127,6 +204,10 @@ fn changes<K: Ord + Copy>(before: &BTreeMap<K, u64>, after: &BTreeMap<K, u64>) -
 }
 
 impl Periods {
+    fn name(&self) -> LimitName {
+        LimitName { kind: self.kind, period: Some(self.period), zone: self.zone.clone() }
+    }
+
     fn of(counted: &Counted) -> Self {
         let Calendar { period, zone } = counted.windows.calendar();
         let zone = (!zone.is_utc()).then(|| zone.name().to_owned());
@@ -146,6 +227,16 @@ impl Periods {
 impl Counts {
     fn meters(&mut self) -> Meters<'_> {
         Meters { requests: self.requests.as_mut(), tokens: self.tokens.as_mut(), in_flight: &mut self.in_flight }
+    }
+
+    fn tally(&mut self) -> PartUse {
+        let windows = self.windows.iter().map(Periods::of).collect();
+        PartUse { rates: self.meters().tally(), windows }
+    }
+
+    fn add_difference(&mut self, before: &PartUse, after: &PartUse, ahead: i64, first: bool) {
+        self.add_periods(&before.windows, &after.windows, first);
+        self.meters().add_difference(&before.rates, &after.rates, ahead);
     }
 
     /// `first`: what was known of its periods from elsewhere is removed.
@@ -170,15 +261,21 @@ impl State {
     /// The current usage.
     pub(super) fn tally(&mut self) -> Tally {
         let windows = self.all.windows.iter().map(Periods::of).collect();
-        let guaranteed = self.pots.iter_mut().map(|pot| {
-            let windows = pot.counts.windows.iter().map(Periods::of).collect();
-            (pot.child.clone(), Guaranteed { rates: pot.counts.meters().tally(), windows })
-        });
-        let guaranteed = guaranteed.collect();
+        let beyond = self.beyond.as_mut().map(|beyond| beyond.tally()).map(|used| Beyond { used, parts: self.parts() });
+        let guaranteed = self.pots.iter_mut().map(|pot| (pot.child.clone(), pot.counts.tally())).collect();
         let mut meters = self.meters();
         let all = meters.next().map(|meters| meters.tally()).unwrap_or_default();
         let classes = meters.map(|meters| meters.tally()).collect();
-        Tally { all, classes, windows, guaranteed, quota: None, budget: None }
+        Tally { all, classes, windows, guaranteed, beyond, quota: None, budget: None }
+    }
+
+    fn parts(&self) -> Vec<Parts> {
+        let Plan { limits, pots } = &self.plan;
+        let parts = limits.iter().map(|limited| {
+            let kept = pots.iter().zip(&limited.kept).map(|(pot, kept)| (self.pots[*pot].child.clone(), *kept));
+            Parts { name: LimitName::of(limited.id), common: limited.common, kept: kept.collect() }
+        });
+        parts.collect()
     }
 
     /// Adds what the old process used since it reported `before`. At first `before` is empty, and what was known of its
@@ -187,12 +284,15 @@ impl State {
         let (first, nothing) = (before.is_none(), Tally::default());
         let before = before.unwrap_or(&nothing);
         self.all.add_periods(&before.current(), &after.current(), first);
-        let none = Guaranteed::default();
+        let none = PartUse::default();
         for pot in &mut self.pots {
             let Some(after) = after.guaranteed.get(&pot.child) else { continue };
-            let before = before.guaranteed.get(&pot.child).unwrap_or(&none);
-            pot.counts.add_periods(&before.windows, &after.windows, first);
-            pot.counts.meters().add_difference(&before.rates, &after.rates, ahead);
+            pot.counts.add_difference(before.guaranteed.get(&pot.child).unwrap_or(&none), after, ahead, first);
+        }
+        if let Some(of) = &after.beyond {
+            let before = before.beyond.as_ref().map_or(&none, |before| &before.used);
+            let (before, after) = (of.that_holds(before, self), of.that_holds(&of.used, self));
+            self.beyond.iter_mut().for_each(|beyond| beyond.add_difference(&before, &after, ahead, first));
         }
         let none = Use::default();
         let mut uses = std::iter::once((&before.all, &after.all))

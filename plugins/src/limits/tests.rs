@@ -1,3 +1,4 @@
+mod takeover;
 mod tree;
 
 use std::ops::DerefMut;

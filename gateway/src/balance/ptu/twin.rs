@@ -21,11 +21,12 @@ pub const UNTOLD_WAIT: Duration = Duration::from_millis(300);
 /// Share of the free depth that is kept free: near its middle, farthest from a refusal and from lost capacity.
 const MARGIN: f64 = 0.3;
 /// How much the margin grows with each refusal above the budget.
-const DEBT_MARGIN: f64 = 0.1;
+const DEBT_MARGIN: f64 = 0.07;
 /// Refusals that may be spared, and owed.
 const SPARE: (f64, f64) = (-3.0, 10.0);
-/// The share of the refusals that may be provoked; the rest comes by itself.
-const PROVOKED: f64 = 0.85;
+/// The share of the refusals that may be provoked. Most come by themselves: the level is known to two or three seconds, and room
+/// is used up to three below the line.
+const PROVOKED: f64 = 0.4;
 /// How far the line goes up with each call that doesn't fit, while a refusal may be spent: this share of the depth, and of
 /// how far it has gone. So a level that is far too high is left behind in hundreds of calls, not in tens of thousands.
 const RAMP: (f64, f64) = (0.01, 0.02);

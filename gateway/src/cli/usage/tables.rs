@@ -29,7 +29,8 @@ pub(super) fn print_rows(query: &UsageQuery, rows: &[UsageRow]) -> std::io::Resu
 }
 
 pub(super) fn print_comparison(compared: &Reconciliation) -> std::io::Result<()> {
-    let header = ["backend", "deployment", "billed as", "meter", "billed tokens", "ledger tokens", "difference", "billed cost"];
+    let billed = compared.currency.as_ref().map_or_else(|| "billed cost".to_owned(), |currency| format!("billed {}", printable(currency)));
+    let header = ["backend", "deployment", "billed as", "meter", "billed tokens", "ledger tokens", "difference", &billed];
     let mut table = vec![header.map(str::to_owned).to_vec()];
     let all = |deployment: &Option<String>| deployment.clone().unwrap_or_else(|| "(all)".to_owned());
     for line in &compared.rows {
@@ -46,7 +47,7 @@ pub(super) fn print_comparison(compared: &Reconciliation) -> std::io::Result<()>
         ]);
     }
     print_table(&table, 4)?;
-    let header = ["backend", "deployment", "billed as", "billed cost", "ledger USD"];
+    let header = ["backend", "deployment", "billed as", &billed, "ledger USD"];
     let mut table = vec![header.map(str::to_owned).to_vec()];
     for line in &compared.costs {
         table.push(vec![
@@ -59,11 +60,14 @@ pub(super) fn print_comparison(compared: &Reconciliation) -> std::io::Result<()>
     }
     writeln!(stdout())?;
     print_table(&table, 3)?;
-    print_rest(compared)
+    if compared.currency.as_ref().is_some_and(|currency| !currency.eq_ignore_ascii_case("USD")) {
+        writeln!(stdout(), "\nThe bill is not in US dollars: compare tokens, or export a column CostInUsd.")?;
+    }
+    print_rest(compared, &billed)
 }
 
 /// What a bill has beside tokens and their costs.
-fn print_rest(compared: &Reconciliation) -> std::io::Result<()> {
+fn print_rest(compared: &Reconciliation, billed: &str) -> std::io::Result<()> {
     let all = |deployment: &Option<String>| deployment.clone().unwrap_or_else(|| "(all)".to_owned());
     if !compared.provisioned.is_empty() {
         let header = ["backend", "deployment", "unit hours, hourly", "unit hours, reserved"];
@@ -76,7 +80,7 @@ fn print_rest(compared: &Reconciliation) -> std::io::Result<()> {
         print_table(&table, 2)?;
     }
     if !compared.reservations.is_empty() {
-        let mut table = vec![["reservation", "charge", "lines", "billed cost"].map(str::to_owned).to_vec()];
+        let mut table = vec![["reservation", "charge", "lines", billed].map(str::to_owned).to_vec()];
         for line in &compared.reservations {
             table.push(vec![line.product.clone(), line.charge.clone(), line.lines.to_string(), format!("{:.4}", line.billed_cost)]);
         }

@@ -46,7 +46,7 @@ pub struct RawServer {
     /// Accept HTTP/2 with prior knowledge on cleartext listeners. Default false.
     pub h2c: Option<bool>,
     /// Read plain JSON requests over HTTP/1.1 without Pingora's session, which costs less time and memory for each.
-    /// Every other request goes through Pingora, as all of them do if this is false. Default false.
+    /// Every other request goes through Pingora, as all of them do if this is false. Default true.
     pub fast_path: Option<bool>,
     /// Send `x-spillway-*` headers with answers. Default true.
     pub response_headers: Option<bool>,

@@ -31,6 +31,9 @@ pub struct RawSignIn {
     pub session: Option<DurationText>,
     /// How long a session lasts without a request. Default `30m`.
     pub idle: Option<DurationText>,
+    /// Changes of the gateway, and of what belongs to others, need a sign-in that is at most this long ago, by the issuer's claim
+    /// `auth_time`. From `1m`; as long as `session`, none is needed. Default `15m`.
+    pub reauthenticate_after: Option<DurationText>,
 }
 
 /// App roles (claim `roles`) and ids of groups (claim `groups`), by what they may do here. Somebody with several gets the

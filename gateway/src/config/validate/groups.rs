@@ -80,6 +80,13 @@ struct Child<'r> {
     borrow: Option<bool>,
 }
 
+/// What is guaranteed to a child, by which of the groups, and where the config says so.
+struct Promise {
+    key: String,
+    parent: usize,
+    guarantee: Guarantee,
+}
+
 /// Adds to each group's rules what it guarantees, and to the rules of those that may not borrow that they may use no more.
 pub(super) fn guarantee(
     raw: &[RawGroup],
@@ -104,7 +111,7 @@ pub(super) fn guarantee(
     });
     let children: Vec<Child<'_>> = of_groups.chain(of_consumers).collect();
     let count = groups.len();
-    let mut promised: Vec<(usize, Guarantee)> = Vec::new();
+    let mut promised: Vec<Promise> = Vec::new();
     // From the top: what a group may use must be known before what it guarantees.
     let mut order: Vec<usize> = (0..children.len()).collect();
     order.sort_by_key(|at| lineage(groups, children[*at].parent).count());
@@ -131,10 +138,13 @@ pub(super) fn guarantee(
             }
             limits.iter().zip(&guarantee.amounts).filter(|(_, amount)| **amount > 0).for_each(|(id, amount)| narrow(own, *id, *amount));
         }
-        promised.push((parent, guarantee));
-        keep_promises(parent, &groups[parent], &promised, &key, check);
+        promised.push(Promise { key, parent, guarantee });
     }
-    for (parent, guarantee) in promised {
+    for (at, group) in groups.iter().enumerate() {
+        let of_group: Vec<&Promise> = promised.iter().filter(|promise| promise.parent == at).collect();
+        keep_promises(group, &of_group, check);
+    }
+    for Promise { parent, guarantee, .. } in promised {
         groups[parent].rules.guaranteed.push(guarantee);
     }
     for child in &children {
@@ -169,8 +179,7 @@ fn amounts(raw: &RawGuarantee, child: &Child<'_>, parent: &Group, key: &str, che
             let given = limits::located(raw, key, "0 guarantees nothing; leave it out", check);
             for Located { key, id, .. } in &given {
                 if !limits.iter().any(|(known, _)| known == id) {
-                    let text = format!("group '{}' has no {} of which something could be guaranteed", parent.name, id);
-                    check.problem(key, text);
+                    check.problem(key, no_such_limit(*id, parent));
                 }
             }
             limits.iter().map(|(id, _)| given.iter().find(|one| one.id == *id).map_or(0, |one| one.limit)).collect()
@@ -179,22 +188,52 @@ fn amounts(raw: &RawGuarantee, child: &Child<'_>, parent: &Group, key: &str, che
     Some(Guarantee { child: child.name.clone(), amounts })
 }
 
-/// Reports at `key` what the guarantees of a group exceed with the last one.
-fn keep_promises(at: usize, parent: &Group, promised: &[(usize, Guarantee)], key: &str, check: &mut Checker<'_>) {
-    let of_parent: Vec<&Guarantee> = promised.iter().filter(|(parent, _)| *parent == at).map(|(_, guarantee)| guarantee).collect();
-    for (place, (id, limit)) in parent.rules.limits().enumerate() {
-        let amount = |guarantee: &&Guarantee| guarantee.amounts[place];
-        let sum = of_parent.iter().map(amount).fold(0, u64::saturating_add);
-        let last = of_parent.last().map_or(0, amount);
-        if sum > limit && sum.saturating_sub(last) <= limit {
-            let (limit, sum) = (amount_text(id, limit), amount_text(id, sum));
-            let text = format!("group '{}' has {limit} {}, and with this one it guarantees {sum}", parent.name, id);
-            check.problem(key, text);
-        }
+/// Says which limits a group has, if it doesn't have this one. A period in another time zone is another limit.
+fn no_such_limit(id: LimitId, parent: &Group) -> String {
+    let all = || parent.rules.limits().map(|(known, _)| known);
+    let others: Vec<String> = all().filter(|known| known.kind == id.kind).map(in_full).collect();
+    let (has, remedy) = match others.is_empty() {
+        true => (all().map(in_full).collect(), ""),
+        false => (others, ": write the same period and time_zone"),
+    };
+    format!("group '{}' has no {} of which something could be guaranteed; it has {}{remedy}", parent.name, in_full(id), has.join(", "))
+}
+
+/// A limit with its period, and with the time zone also if that is UTC.
+fn in_full(id: LimitId) -> String {
+    match id.calendar {
+        Some(calendar) => format!("{} per {} in {}", id.kind.label(), calendar.period.name(), calendar.zone.name()),
+        None => id.kind.label().to_owned(),
     }
-    if of_parent.len() == MOST_GUARANTEED + 1 {
-        let text = format!("group '{}' guarantees something to more than {MOST_GUARANTEED}; let groups between them share", parent.name);
-        check.problem(key, text);
+}
+
+/// Reports each limit of a group of which more is guaranteed than it has, at the guarantee with which it becomes too much.
+fn keep_promises(group: &Group, promised: &[&Promise], check: &mut Checker<'_>) {
+    for (place, (id, limit)) in group.rules.limits().enumerate() {
+        let amount = |promise: &&&Promise| promise.guarantee.amounts.get(place).copied().unwrap_or(0);
+        let mut sum = 0u64;
+        let first_too_many = promised.iter().find(|promise| {
+            sum = sum.saturating_add(amount(promise));
+            sum > limit
+        });
+        let Some(first_too_many) = first_too_many else { continue };
+        let all = promised.iter().filter(|promise| amount(promise) > 0);
+        let sum = all.clone().map(|promise| amount(&promise)).fold(0, u64::saturating_add);
+        let shares: Vec<String> =
+            all.map(|promise| format!("{} to {}", amount_text(id, amount(&promise)), promise.guarantee.child)).collect();
+        let text = format!(
+            "group '{}' has {} {id}, and guarantees {}: {}; guarantee less, or raise the limit of '{}'",
+            group.name,
+            amount_text(id, limit),
+            amount_text(id, sum),
+            shares.join(", "),
+            group.name
+        );
+        check.problem(&first_too_many.key, text);
+    }
+    if let Some(one_more) = promised.get(MOST_GUARANTEED) {
+        let text = format!("group '{}' guarantees something to more than {MOST_GUARANTEED}; let groups between them share", group.name);
+        check.problem(&one_more.key, text);
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::HeaderName;
-use nix::unistd::AccessFlags;
 use spillway_plugins::prices::{Money, Price, PriceTable, TierPrices, TokenPrices};
 use spillway_plugins::service_tier::ServiceTier;
 
@@ -111,26 +110,13 @@ fn ship(raw: &RawShip, hours: Duration, has_redis: bool, check: &mut Checker<'_>
         }
         ShipTo::Redis
     } else {
-        shared_folder(&raw.to, check);
+        // Whether it is there is not checked: the share may not be mounted yet, and is tried in each round.
+        if !Path::new(&raw.to).is_absolute() {
+            check.problem("ledger.ship.to", format!("'{}' must be 'redis' or an absolute path to a folder", raw.to));
+        }
         ShipTo::Folder(raw.to.clone().into())
     };
     ShipRules { to, rows, every, retention }
-}
-
-/// Checks that files can be written to this folder. It is not created: the folder below a mount that is missing would be
-/// created on this machine's own disk, and the sums would be missing in every report.
-fn shared_folder(to: &str, check: &mut Checker<'_>) {
-    let path = Path::new(to);
-    if !path.is_absolute() {
-        return check.problem("ledger.ship.to", format!("'{to}' must be 'redis' or an absolute path to a folder"));
-    }
-    if !path.is_dir() {
-        return check
-            .problem_here("ledger.ship.to", format!("the folder '{to}' does not exist: create it in the place that all nodes share"));
-    }
-    if let Err(error) = nix::unistd::access(path, AccessFlags::W_OK | AccessFlags::X_OK) {
-        check.problem_here("ledger.ship.to", format!("can't write to the folder '{to}': {error}"));
-    }
 }
 
 pub(super) fn prices(raw: Option<&RawPrices>, check: &mut Checker<'_>) -> Prices {

@@ -25,7 +25,7 @@ use super::plugins::Around;
 use super::raw::RawUnknownPrice;
 use super::rights::Known;
 use super::secret::Secrets;
-use super::{AccessLogConfig, Config, Log, ObjectsConfig, Redis, plugins, shadow, traces};
+use super::{AccessLogConfig, Config, Log, LogFilter, ObjectsConfig, Redis, plugins, shadow, traces};
 
 pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, Vec<Problem>> {
     let Loaded { raw, problems, broken, places } = loaded;
@@ -89,16 +89,17 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
         );
     }
     let log = raw.log.unwrap_or_default();
-    let level = log.level.unwrap_or_else(|| "info".to_owned());
-    for directive in level.split(',') {
-        let word = directive.rsplit('=').next().unwrap_or(directive).trim();
-        if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
-            check.unknown("log.level", "level", word, LEVELS);
-        }
-    }
+    let level = log.level.as_deref().map_or_else(|| Ok(LogFilter::default()), LogFilter::parse).unwrap_or_else(|error| {
+        check.problem("log.level", error.to_string());
+        LogFilter::default()
+    });
     let access = match log.access.as_deref() {
         None | Some("stdout") => AccessLogConfig::Stdout,
         Some("off") => AccessLogConfig::Off,
+        Some("") => {
+            check.problem("log.access", "is empty: write \"stdout\", \"off\" or the path of a file");
+            AccessLogConfig::Off
+        }
         Some(path) => {
             let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
             if folder.is_some_and(|folder| !folder.is_dir()) {
@@ -130,9 +131,6 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
         _ => Err(sorted(check.problems)),
     }
 }
-
-/// The levels of `log.level` and its filters.
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_key(|problem| problem.position);

@@ -1,6 +1,8 @@
 //! `[server]`.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{portal, sign_in};
@@ -57,16 +59,29 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         write_timeout: check.span(raw.write_timeout, 30, "server.write_timeout"),
         keepalive: check.span(raw.keepalive, 75, "server.keepalive"),
         h2c: raw.h2c.unwrap_or(false),
-        fast_path: raw.fast_path.unwrap_or(false),
+        fast_path: raw.fast_path.unwrap_or(true),
         response_headers: raw.response_headers.unwrap_or(true),
         lb_delay: raw.lb_delay.map_or(Duration::ZERO, |delay| delay.0),
         drain_timeout: raw.drain_timeout.map_or(Duration::from_secs(300), |limit| limit.0),
         watch: raw.watch.unwrap_or(true),
         tls,
         cors_origins: raw.cors.as_ref().map_or_else(Vec::new, |cors| origins(cors, check)),
-        state_dir: raw.state_dir.as_ref().map(Into::into),
+        state_dir: raw.state_dir.as_deref().map(|path| state_dir(path, check)),
         portal,
     })
+}
+
+/// Checks that a path can be that of a folder. The folder need not be there: the gateway makes it.
+fn state_dir(path: &str, check: &mut Checker<'_>) -> PathBuf {
+    let key = "server.state_dir";
+    if path.trim().is_empty() {
+        check.problem(key, "is empty, which would be the folder that the gateway is started in: name a folder, or leave it out");
+    }
+    let found = std::fs::metadata(path);
+    if found.as_ref().is_ok_and(|found| !found.is_dir()) || found.is_err_and(|error| error.kind() == ErrorKind::NotADirectory) {
+        check.problem_here(key, format!("'{path}' is, or is below, a file: name a folder"));
+    }
+    path.into()
 }
 
 fn origins(raw: &RawCors, check: &mut Checker<'_>) -> Vec<String> {

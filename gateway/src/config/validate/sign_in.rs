@@ -68,9 +68,15 @@ pub(super) fn read(raw: &RawSignIn, check: &mut Checker<'_>) -> Option<SignInRul
     if idle > session && raw.idle.is_some() {
         check.problem(&key("idle"), "must not be longer than 'session'");
     }
+    let after = check.span(raw.reauthenticate_after, 15 * 60, &key("reauthenticate_after"));
+    if !after.is_zero() && after < SESSION[0] {
+        check.problem(&key("reauthenticate_after"), "must be at least 1m: a second factor takes a while");
+    }
+    let is_needed = raw.reauthenticate_after.is_none() || after < session;
     if check.problems.len() > problems {
         return None;
     }
+    let reauthenticate_after = is_needed.then_some(after);
     let discovery = IssuerRules::discovery_of(&raw.issuer);
     let rules = Rules {
         issuers: vec![raw.issuer.clone()],
@@ -81,7 +87,8 @@ pub(super) fn read(raw: &RawSignIn, check: &mut Checker<'_>) -> Option<SignInRul
     };
     let issuer = IssuerRules { discovery, name: raw.issuer.clone(), rules };
     let client_id = raw.client_id.clone();
-    Some(SignInRules { issuer, client_id, client_secret, url, scopes, roles, everyone, session, idle: idle.min(session) })
+    let idle = idle.min(session);
+    Some(SignInRules { issuer, client_id, client_secret, url, scopes, roles, everyone, session, idle, reauthenticate_after })
 }
 
 /// The keys of the issuer decide who may sign in: they must come over a connection that can't be changed.

@@ -18,7 +18,10 @@ const RESOURCE: (&str, &[&str]) = ("the resource", &["ResourceId", "InstanceId",
 const METER: (&str, &[&str]) = ("the meter's name", &["MeterName", "Meter"]);
 const QUANTITY: (&str, &[&str]) = ("the quantity", &["Quantity", "UsageQuantity"]);
 const UNIT: (&str, &[&str]) = ("the unit", &["UnitOfMeasure", "Unit"]);
-const COST: (&str, &[&str]) = ("the cost", &["CostInBillingCurrency", "PreTaxCost", "Cost", "CostInUsd"]);
+/// In US dollars, as the ledger has it. Without it, the cost is in the currency of the bill.
+const COST_IN_USD: &str = "CostInUsd";
+const COST: (&str, &[&str]) = ("the cost", &["CostInBillingCurrency", "PreTaxCost", "Cost"]);
+const CURRENCY: [&str; 3] = ["BillingCurrencyCode", "BillingCurrency", "Currency"];
 const FURTHER: [&str; 2] = ["AdditionalInfo", "Tags"];
 /// Most resources and meters that are remembered; an export of a whole agreement has many that are of no interest.
 const REMEMBERED: usize = 10_000;
@@ -48,6 +51,8 @@ pub(super) struct Bill {
     pub(super) skipped: BTreeMap<(String, String), Sum>,
     /// Each day's quantity under each meter.
     pub(super) quantities: Quantities,
+    /// The currency of its costs, if the export names one.
+    pub(super) currency: Option<String>,
 }
 
 /// Lines and what they cost.
@@ -87,6 +92,7 @@ struct Columns {
     quantity: usize,
     unit: usize,
     cost: usize,
+    currency: Option<usize>,
     further: Vec<usize>,
     product: Option<usize>,
     charge: Option<usize>,
@@ -101,13 +107,15 @@ impl Columns {
             let found = names.iter().find_map(|name| named(name));
             found.ok_or_else(|| ReconcileError::Column { what, names: names.join(", ") })
         };
+        let in_usd = named(COST_IN_USD);
         Ok(Columns {
             date: needed(DATE)?,
             resource: needed(RESOURCE)?,
             meter: needed(METER)?,
             quantity: needed(QUANTITY)?,
             unit: needed(UNIT)?,
-            cost: needed(COST)?,
+            cost: in_usd.map_or_else(|| needed(COST), Ok)?,
+            currency: CURRENCY.iter().find_map(|name| named(name)).filter(|_| in_usd.is_none()),
             further: FURTHER.iter().filter_map(|name| named(name)).collect(),
             product: named("ProductName").or_else(|| named("Product")),
             charge: named("ChargeType"),
@@ -146,12 +154,19 @@ impl Bill {
     /// Reads an export.
     pub(super) fn read(config: &Config, export: impl Read) -> Result<Self, ReconcileError> {
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(export);
-        let columns = Columns::find(reader.headers()?)?;
-        let mut bill = Bill::default();
+        let headers = reader.headers()?;
+        let (columns, fields) = (Columns::find(headers)?, headers.len());
+        let in_usd = headers.iter().any(|header| header.trim().eq_ignore_ascii_case(COST_IN_USD));
+        let mut bill = Bill { currency: in_usd.then(|| "USD".to_owned()), ..Bill::default() };
         let mut known = Known { config, backends: HashMap::new(), meters: HashMap::new() };
         let mut record = csv::StringRecord::new();
         while reader.read_record(&mut record)? {
-            bill.add(&Line { record: &record }, &columns, &mut known)?;
+            let line = Line { record: &record };
+            if record.len() < fields {
+                // Most likely the end of a file that was not copied whole: what is behind it would be missing from the bill.
+                return Err(line.bad(format!("it has {} fields and the head has {fields}: is the file complete?", record.len())));
+            }
+            bill.add(&line, &columns, &mut known)?;
         }
         Ok(bill)
     }
@@ -160,12 +175,14 @@ impl Bill {
         let (meter, charge) = (line.text(columns.meter), line.optional(columns.charge));
         let product = line.optional(columns.product);
         if is_reservation(meter, product, charge) {
+            self.note_currency(line, columns)?;
             let name = if product.is_empty() { meter } else { product };
             let charge = if charge.is_empty() { "Purchase" } else { charge };
             self.reservations.entry((name.to_owned(), charge.to_owned())).or_default().add(line.number(columns.cost)?);
             return Ok(());
         }
         let Some(backend) = known.backend(line.text(columns.resource)) else { return Ok(()) };
+        self.note_currency(line, columns)?;
         let cost = line.number(columns.cost)?;
         let Some((billed_as, kind)) = known.meter(meter) else {
             self.skipped.entry((backend, meter.to_owned())).or_default().add(cost);
@@ -191,6 +208,20 @@ impl Bill {
         sum.tokens += tokens;
         sum.cost += cost;
         Ok(())
+    }
+
+    /// Costs in two currencies can't be added up.
+    fn note_currency(&mut self, line: &Line<'_>, columns: &Columns) -> Result<(), ReconcileError> {
+        let here = line.optional(columns.currency);
+        match &self.currency {
+            _ if here.is_empty() => Ok(()),
+            Some(before) if before.eq_ignore_ascii_case(here) => Ok(()),
+            Some(before) => Err(line.bad(format!("its cost is in {here}, those before in {before}: export one currency at a time"))),
+            None => {
+                self.currency = Some(here.to_owned());
+                Ok(())
+            }
+        }
     }
 }
 

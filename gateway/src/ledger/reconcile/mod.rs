@@ -31,6 +31,8 @@ const DAY: i64 = 86_400_000;
 /// A comparison.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Reconciliation {
+    /// The currency of billed costs; null if the export doesn't name one.
+    pub currency: Option<String>,
     /// Tokens, by meter.
     pub rows: Vec<Difference>,
     /// Costs: a request's cost is not split by meter.
@@ -54,7 +56,7 @@ pub struct CostDifference {
     pub deployment: Option<String>,
     /// How it is billed.
     pub billed_as: BilledAs,
-    /// The billed cost, in the export's currency.
+    /// The billed cost, in `currency`.
     pub billed_cost: f64,
     /// The cost in the ledger, in US dollars; of provisioned throughput, that of the hours in which it was used.
     pub ledger_cost_usd: f64,
@@ -75,7 +77,7 @@ pub struct Difference {
     pub billed_tokens: i64,
     /// Tokens in the ledger.
     pub ledger_tokens: i64,
-    /// The billed cost, in the export's currency.
+    /// The billed cost, in `currency`.
     pub billed_cost: f64,
 }
 
@@ -106,7 +108,7 @@ pub struct Reservation {
     pub charge: String,
     /// Lines of the export.
     pub lines: u64,
-    /// The billed cost, in the export's currency.
+    /// The billed cost, in `currency`.
     pub billed_cost: f64,
 }
 
@@ -119,7 +121,7 @@ pub struct Skipped {
     pub meter: String,
     /// Lines of the export.
     pub lines: u64,
-    /// The billed cost, in the export's currency.
+    /// The billed cost, in `currency`.
     pub billed_cost: f64,
 }
 
@@ -191,6 +193,7 @@ fn rest(bill: &Bill) -> Reconciliation {
         reservations: reservations.collect(),
         billed_twice: bill.quantities.billed_twice(),
         skipped: skipped.collect(),
+        currency: bill.currency.clone(),
         ..Reconciliation::default()
     }
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::super::by_share;
 use super::super::error::LedgerError;
 use super::super::rollup::{COLUMNS, HOUR, of_attempts, rolled};
 use super::super::schema::{first_id, open_to_read};
-use super::hour_file::{SumsRow, columns};
+use super::hour_file::{HourSums, SumsRow, columns};
 
 /// A ledger that is read to be shipped.
 pub(super) struct ChangedHours {
@@ -39,8 +40,8 @@ impl ChangedHours {
     }
 
     /// How often an hour had changed, and its sums then, in order; `None` if it is too old meanwhile.
-    pub(super) fn hour(&self, hour: i64) -> Result<Option<(i64, Vec<SumsRow>)>, LedgerError> {
-        // Both as of one moment.
+    pub(super) fn hour(&self, hour: i64) -> Result<Option<(i64, HourSums)>, LedgerError> {
+        // All as of one moment.
         let transaction = self.connection.unchecked_transaction()?;
         let revision = transaction.query_row("SELECT revision FROM changes WHERE hour = ?1", [hour], |row| row.get(0)).optional()?;
         let Some(revision) = revision else { return Ok(None) };
@@ -58,7 +59,8 @@ impl ChangedHours {
         let mut statement = transaction.prepare(&sql)?;
         let rows =
             statement.query_map([from, to], |row| (0..width).map(|column| row.get::<_, Sql>(column)).collect::<Result<SumsRow, _>>())?;
-        Ok(Some((revision, rows.collect::<Result<_, _>>()?)))
+        let rows = rows.collect::<Result<_, _>>()?;
+        Ok(Some((revision, HourSums { rows, by_share: by_share::of_hour(&transaction, hour)? })))
     }
 
     /// The first hour that is not summed up yet: attempts of earlier ones are complete, except for late ones.

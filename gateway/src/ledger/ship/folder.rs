@@ -34,9 +34,18 @@ impl Folder {
         Folder { path }
     }
 
+    /// Checks that something is mounted, or a report would be empty and complete.
+    fn is_there(&self) -> Result<(), PlaceError> {
+        match fs::metadata(&self.path) {
+            Ok(_) => Ok(()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(PlaceError::Missing { path: self.path.display().to_string() }),
+            Err(source) => Err(at(&self.path, source)),
+        }
+    }
+
     /// A folder below this one, which is made if it is missing. This one is not: if it is missing, nothing is mounted there.
     fn made(&self, folder: &Path, day: Option<&str>) -> Result<PathBuf, PlaceError> {
-        fs::metadata(&self.path).map_err(|source| at(&self.path, source))?;
+        self.is_there()?;
         let mut path = self.path.join(folder);
         path.extend(day);
         DirBuilder::new().recursive(true).mode(0o750).create(&path).map_err(|source| at(&path, source))?;
@@ -66,7 +75,7 @@ impl Folder {
 
 impl Place for Folder {
     fn survey(&mut self, folder: Option<&str>) -> Result<Survey, PlaceError> {
-        fs::metadata(&self.path).map_err(|source| at(&self.path, source))?;
+        self.is_there()?;
         let mut survey = Survey::default();
         let nodes = match folder {
             Some(folder) => vec![(folder.to_owned(), self.path.join(folder))],

@@ -1,5 +1,5 @@
-//! The file with the sums of an hour: JSON lines, compressed with gzip. The first line says whose they are and what the columns
-//! are; every other line is a row of sums.
+//! The file with the sums of an hour: JSON lines, compressed with gzip. The first line says whose they are, what the columns are, and
+//! how prices per hour are divided by shares; every other line is a row of sums.
 //!
 //! The same sums always make the same bytes, so that two processes of one node that ship the same version of an hour write the
 //! same file.
@@ -13,6 +13,7 @@ use rusqlite::types::Value as Sql;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::super::by_share::Rule;
 use super::super::rollup::COLUMNS;
 use super::name::{Contents, FileName, LedgerId, hour_text};
 
@@ -30,6 +31,15 @@ const NAMES: [&str; 9] = ["consumer", "tags", "api", "model", "pool", "backend",
 
 /// One row of sums, in the order of [`COLUMNS`].
 pub(in crate::ledger) type SumsRow = Vec<Sql>;
+
+/// What a file has of an hour.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::ledger) struct HourSums {
+    /// The sums.
+    pub(in crate::ledger) rows: Vec<SumsRow>,
+    /// How the prices of deployments are divided by shares.
+    pub(in crate::ledger) by_share: Vec<Rule>,
+}
 
 /// A file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +59,9 @@ pub enum BadFile {
     /// Its first line says something else than its name.
     #[error("has other contents than its name says")]
     Foreign,
+    /// Shares that can't be.
+    #[error("has shares that can't be: each must be positive, and all together at most 100 percent")]
+    Shares,
     /// A line is none of sums.
     #[error("line {0} is not a row of sums")]
     Line(usize),
@@ -71,6 +84,9 @@ struct Head {
     version: i64,
     rows: usize,
     columns: Vec<String>,
+    /// An earlier program neither writes nor reads it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    by_share: Vec<Rule>,
 }
 
 impl Head {
@@ -83,6 +99,7 @@ impl Head {
             version,
             rows,
             columns: columns().map(str::to_owned).collect(),
+            by_share: Vec::new(),
         }
     }
 }
@@ -96,8 +113,10 @@ pub(in crate::ledger) fn columns() -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// None: both are written to memory. The types of what writes them have errors.
-pub(super) fn encode(ledger: &LedgerId, hour: i64, version: i64, rows: &[SumsRow]) -> std::io::Result<(FileName, Vec<u8>)> {
-    let mut text = serde_json::to_vec(&Head::new(ledger, hour, version, rows.len()))?;
+pub(super) fn encode(ledger: &LedgerId, hour: i64, version: i64, sums: &HourSums) -> std::io::Result<(FileName, Vec<u8>)> {
+    let HourSums { rows, by_share } = sums;
+    let head = Head { by_share: by_share.clone(), ..Head::new(ledger, hour, version, rows.len()) };
+    let mut text = serde_json::to_vec(&head)?;
     text.push(b'\n');
     for row in rows {
         let row: Vec<Value> = row.iter().map(json).collect();
@@ -114,7 +133,7 @@ pub(super) fn encode(ledger: &LedgerId, hour: i64, version: i64, rows: &[SumsRow
 ///
 /// # Errors
 /// [`BadFile`]
-pub(super) fn decode(name: &FileName, bytes: &[u8]) -> Result<Vec<SumsRow>, BadFile> {
+pub(super) fn decode(name: &FileName, bytes: &[u8]) -> Result<HourSums, BadFile> {
     let mut text = Vec::new();
     GzDecoder::new(bytes).take(LONGEST + 1).read_to_end(&mut text).map_err(BadFile::Torn)?;
     if text.len() as u64 > LONGEST {
@@ -136,6 +155,9 @@ pub(super) fn decode(name: &FileName, bytes: &[u8]) -> Result<Vec<SumsRow>, BadF
     if !is_expected || head.columns != expected.columns {
         return Err(BadFile::Foreign);
     }
+    if !head.by_share.iter().all(Rule::is_valid) {
+        return Err(BadFile::Shares);
+    }
     let mut rows = Vec::with_capacity(head.rows.min(text.len() / 32));
     let mut totals = vec![0; expected.columns.len()];
     for (index, line) in lines.enumerate() {
@@ -143,7 +165,7 @@ pub(super) fn decode(name: &FileName, bytes: &[u8]) -> Result<Vec<SumsRow>, BadF
         add(&mut totals, &row).map_err(|column| BadFile::TooMuch { line: index + 2, column })?;
         rows.push(row);
     }
-    if rows.len() == head.rows { Ok(rows) } else { Err(BadFile::Line(rows.len() + 2)) }
+    if rows.len() == head.rows { Ok(HourSums { rows, by_share: head.by_share }) } else { Err(BadFile::Line(rows.len() + 2)) }
 }
 
 /// The beginning of the SHA-256 of this text.
@@ -210,6 +232,16 @@ mod tests {
         columns().map(value).collect()
     }
 
+    fn of(rows: Vec<SumsRow>) -> HourSums {
+        HourSums { rows, by_share: Vec::new() }
+    }
+
+    fn rule(hour_price: i64, percents: &[f64]) -> Rule {
+        let payers: Vec<Value> = percents.iter().map(|percent| serde_json::json!({ "percent": percent, "consumers": ["x"] })).collect();
+        serde_json::from_value(serde_json::json!({ "backend": "b", "deployment": "d", "hour_price": hour_price, "payers": payers }))
+            .unwrap()
+    }
+
     fn ledger() -> LedgerId {
         LedgerId { node: "a".to_owned(), number: 7 }
     }
@@ -217,17 +249,19 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_and_the_same_sums_make_the_same_file(
-            consumers in prop::collection::vec(".{0,12}", 0..20), number in 0..=MOST / 20,
+            consumers in prop::collection::vec(".{0,12}", 0..20), number in 0..=MOST / 20, percents in prop::collection::vec(1u8..25, 0..4),
         ) {
-            let rows: Vec<SumsRow> = consumers.iter().map(|consumer| sums(9, consumer, number)).collect();
-            let (name, bytes) = encode(&ledger(), 9, 3, &rows).unwrap();
-            prop_assert_eq!(decode(&name, &bytes).unwrap(), rows.clone());
-            prop_assert_eq!(encode(&ledger(), 9, 3, &rows).unwrap(), (name, bytes));
+            let mut sums = of(consumers.iter().map(|consumer| sums(9, consumer, number)).collect());
+            let percents: Vec<f64> = percents.into_iter().map(f64::from).collect();
+            sums.by_share.extend((!percents.is_empty()).then(|| rule(number, &percents)));
+            let (name, bytes) = encode(&ledger(), 9, 3, &sums).unwrap();
+            prop_assert_eq!(decode(&name, &bytes).unwrap(), sums.clone());
+            prop_assert_eq!(encode(&ledger(), 9, 3, &sums).unwrap(), (name, bytes));
         }
 
         #[test]
         fn a_file_that_was_cut_or_changed_is_never_read(cut in 0usize..400, at in 0usize..400, bit in 0u8..8) {
-            let rows: Vec<SumsRow> = (0..40).map(|number| sums(9, &format!("consumer {number}"), number)).collect();
+            let rows = of((0..40).map(|number| sums(9, &format!("consumer {number}"), number)).collect());
             let (name, bytes) = encode(&ledger(), 9, 3, &rows).unwrap();
             prop_assert!(decode(&name, &bytes[..cut.min(bytes.len() - 9)]).is_err());
             let mut changed = bytes.clone();
@@ -239,13 +273,13 @@ mod tests {
     }
 
     trait OrSame {
-        fn fails_or_gives(self, rows: &[SumsRow]) -> bool;
+        fn fails_or_gives(self, sums: &HourSums) -> bool;
     }
 
-    impl OrSame for Result<Vec<SumsRow>, BadFile> {
-        fn fails_or_gives(self, rows: &[SumsRow]) -> bool {
+    impl OrSame for Result<HourSums, BadFile> {
+        fn fails_or_gives(self, sums: &HourSums) -> bool {
             match self {
-                Ok(read) => read == rows,
+                Ok(read) => read == *sums,
                 Err(_) => true,
             }
         }
@@ -260,8 +294,8 @@ mod tests {
                 row[at] = Sql::Integer(number);
                 row
             });
-            let (name, bytes) = encode(&ledger(), 9, 3, &rows).unwrap();
-            decode(&name, &bytes).map(|rows| rows.len())
+            let (name, bytes) = encode(&ledger(), 9, 3, &of(rows.into())).unwrap();
+            decode(&name, &bytes).map(|sums| sums.rows.len())
         };
         for column in columns().filter(|name| *name != "hour" && !NAMES.contains(name) && !PRICES.contains(name)) {
             assert_eq!(with(column, [MOST - 1, 1]).unwrap(), 2, "{column}");
@@ -276,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_file_under_another_name_is_foreign() {
-        let (name, bytes) = encode(&ledger(), 9, 3, &[sums(9, "x", 1)]).unwrap();
+        let (name, bytes) = encode(&ledger(), 9, 3, &of(vec![sums(9, "x", 1)])).unwrap();
         for other in [
             FileName { hour: 10, ..name.clone() },
             FileName { version: 4, ..name.clone() },
@@ -286,7 +320,23 @@ mod tests {
         }
         assert!(matches!(decode(&FileName { checksum: 1, ..name }, &bytes), Err(BadFile::Checksum)));
         // Sums of another hour are none of this one's, whatever the first line says.
-        let (name, bytes) = encode(&ledger(), 9, 3, &[sums(8, "x", 1)]).unwrap();
+        let (name, bytes) = encode(&ledger(), 9, 3, &of(vec![sums(8, "x", 1)])).unwrap();
         assert!(matches!(decode(&name, &bytes), Err(BadFile::Line(2))));
+    }
+
+    #[test]
+    fn shares_that_can_not_be_are_refused_and_without_any_the_file_is_as_before() {
+        let with = |rule: Rule| {
+            let (name, bytes) = encode(&ledger(), 9, 3, &HourSums { rows: Vec::new(), by_share: vec![rule] }).unwrap();
+            decode(&name, &bytes).map(|sums| sums.by_share.len())
+        };
+        assert_eq!(with(rule(1, &[40.0, 60.0])).unwrap(), 1);
+        for bad in [rule(-1, &[40.0]), rule(1, &[0.0]), rule(1, &[-40.0]), rule(1, &[60.0, 41.0])] {
+            assert!(matches!(with(bad.clone()), Err(BadFile::Shares)), "{bad:?}");
+        }
+        let (_, bytes) = encode(&ledger(), 9, 3, &of(Vec::new())).unwrap();
+        let mut text = String::new();
+        GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+        assert!(!text.contains("share"), "{text}");
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use folder::Folder;
-pub(super) use hour_file::{BadFile, SumsRow, columns};
+pub(super) use hour_file::{BadFile, HourSums, SumsRow, columns};
 use in_redis::InRedis;
 use place::{Place, PlaceError};
 pub(super) use state::NodeState;
@@ -53,7 +53,7 @@ pub fn open_place(to: &ShipTo, redis: Option<&Redis>) -> Result<Box<dyn Place>, 
 ///
 /// # Errors
 /// [`BadFile`]
-pub(super) fn sums_in(name: &FileName, bytes: &[u8]) -> Result<Vec<SumsRow>, BadFile> {
+pub(super) fn sums_in(name: &FileName, bytes: &[u8]) -> Result<HourSums, BadFile> {
     hour_file::decode(name, bytes)
 }
 

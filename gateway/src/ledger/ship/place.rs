@@ -15,6 +15,12 @@ pub enum PlaceError {
         /// The cause.
         source: io::Error,
     },
+    /// There is no such folder.
+    #[error("the folder '{path}' does not exist: mount the place that all nodes share, or create the folder there")]
+    Missing {
+        /// Its path.
+        path: String,
+    },
     /// Redis can't be used. Its message is left out: it may have the password.
     #[error("Redis: {0}")]
     Redis(String),

@@ -101,7 +101,9 @@ impl Rounds {
         if self.rules.rows {
             let first_open = ledger.first_open_hour()?;
             for (hour, revision) in revisions.range(..first_open) {
-                if shipped.get(&(*hour, Contents::Attempts)).is_none_or(|version| version < revision) {
+                // Where the sums are another ledger's, so are the attempts: a second file of them would count twice.
+                let is_own = shipped.get(&(*hour, Contents::Sums)) == Some(revision);
+                if is_own && shipped.get(&(*hour, Contents::Attempts)).is_none_or(|version| version < revision) {
                     self.ship_attempts(&id, *hour, *revision, &mut shipped, &mut round)?;
                 }
             }
@@ -121,7 +123,7 @@ impl Rounds {
         now.saturating_sub(retention).div_euclid(HOUR).max(0)
     }
 
-    /// The versions in the place; removes attempts that a later version has replaced. The versions of sums from the hour `checked` on are left out, so that their files are compared with the
+    /// The versions in the place; removes attempts of which there is another file that counts. The versions of sums from the hour `checked` on are left out, so that their files are compared with the
     /// ledger: that finds another node with a copy of this ledger that has changed an hour as often.
     fn look_up(&mut self, id: &LedgerId, oldest: i64, checked: i64) -> Result<Versions, PlaceError> {
         let mut versions = BTreeMap::new();
@@ -135,12 +137,7 @@ impl Rounds {
                 let version = versions.entry((file.hour, file.contents)).or_insert(file.version);
                 *version = (*version).max(file.version);
             }
-            // Whoever reads attempts reads all files: what a process that was killed had replaced would count twice.
-            for file in files.iter().filter(|file| file.contents == Contents::Attempts) {
-                if versions.get(&(file.hour, file.contents)).is_some_and(|version| file.version < *version) {
-                    self.place.remove(&folder, &day, &file.to_string())?;
-                }
-            }
+            self.keep_one(&folder, &day, &files)?;
         }
         Ok(versions)
     }
@@ -163,8 +160,8 @@ impl Rounds {
         // Listed before the ledger is read: whoever wrote these files with this ledger had read no later revision.
         let mut others = self.files(&folder, &day, id)?;
         others.retain(|file| (file.hour, file.contents) == (hour, Contents::Sums));
-        let Some((revision, rows)) = ledger.hour(hour)? else { return Ok(()) };
-        let (name, bytes) = encode(id, hour, revision, &rows)?;
+        let Some((revision, sums)) = ledger.hour(hour)? else { return Ok(()) };
+        let (name, bytes) = encode(id, hour, revision, &sums)?;
         let is_foreign = |file: &FileName| file.version > revision || (file.version == revision && file.checksum != name.checksum);
         if others.iter().any(is_foreign) {
             round.conflicts += 1;
@@ -215,8 +212,23 @@ impl Rounds {
         if count > 0 {
             round.files += 1;
             self.replace(&path, &day, &others, revision)?;
+            // Another process of this node, of another version, may have written it meanwhile, with other bytes.
+            let mut now_there = self.files(&path, &day, id)?;
+            now_there.retain(|file| file.hour == hour);
+            self.keep_one(&path, &day, &now_there)?;
         }
         shipped.insert((hour, Contents::Attempts), revision);
+        Ok(())
+    }
+
+    /// Keeps one file of the attempts of each hour: that of the highest version, and of several of one version the same one whoever
+    /// does this. Whoever reads attempts reads all files, so that what was replaced, or written by two processes at once, would count twice.
+    fn keep_one(&mut self, folder: &str, day: &str, files: &[FileName]) -> Result<(), PlaceError> {
+        let attempts = || files.iter().filter(|file| file.contents == Contents::Attempts);
+        let rank = |file: &FileName| (file.version, file.checksum);
+        for file in attempts().filter(|file| attempts().any(|other| other.hour == file.hour && rank(other) > rank(file))) {
+            self.place.remove(folder, day, &file.to_string())?;
+        }
         Ok(())
     }
 

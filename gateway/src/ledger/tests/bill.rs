@@ -282,12 +282,22 @@ fn columns_of_other_agreements_and_lines_that_are_broken_are_told() {
     let line = |quantity: &str, unit: &str, date: &str| format!("{date},{},gpt 4.1 Inp glbl Tokens,{quantity},{unit},1.5\n", resource(1));
     let ordinary = "date,resourceId,meterName,quantity,unitOfMeasure,costInBillingCurrency\n".to_owned();
     let found = read(&(ordinary.clone() + &line("2", "1K", "2026-11-01"))).unwrap();
-    assert_eq!((found.rows[0].billed_tokens, found.rows[0].deployment.as_deref()), (2000, None));
+    assert_eq!((found.rows[0].billed_tokens, found.rows[0].deployment.as_deref(), found.currency), (2000, None, None));
+    let in_euros = ordinary.trim_end().to_owned() + ",billingCurrency\n";
+    let euros = |currency: &str| line("1", "1K", "2026-11-01").trim_end().to_owned() + &format!(",{currency}\n");
+    assert_eq!(read(&(in_euros.clone() + &euros("EUR"))).unwrap().currency.as_deref(), Some("EUR"));
+    let both = read(&(in_euros.replace("meterName", "costInUsd,meterName") + &euros("EUR").replace("gpt 4.1", "1.7,gpt 4.1"))).unwrap();
+    assert_eq!((both.currency.as_deref(), both.costs[0].billed_cost), (Some("USD"), 1.7), "the ledger's currency, if it is there");
     for (text, expected) in [
         (ordinary.clone() + &line("x", "1K", "2026-11-01"), "line 2 of the export: 'x' is not a number"),
         (ordinary.clone() + &line("NaN", "1K", "2026-11-01"), "'NaN' is not a number"),
         (ordinary.clone() + &line("1", "1 Hour", "2026-11-01"), "unknown unit '1 Hour'"),
         (ordinary.clone() + &line("1", "1K", "soon"), "'soon' is not a date"),
+        (
+            ordinary.clone() + &line("1", "1K", "2026-11-01") + "2026-11-02,/subscr",
+            "line 3 of the export: it has 2 fields and the head has 6",
+        ),
+        (in_euros.clone() + &euros("EUR") + &euros("USD"), "line 3 of the export: its cost is in USD, those before in EUR"),
         (ordinary.replace("meterName", "m"), "no column for the meter's name; one of: MeterName, Meter"),
         (ordinary, "no line about one of the config's Azure backends"),
     ] {

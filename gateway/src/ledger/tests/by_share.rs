@@ -16,7 +16,7 @@ use crate::config::{Config, Payer, PriceByShare, Secrets};
 use crate::ledger::Cost;
 
 /// Sunday, 2026-11-01, 0:00 UTC.
-const FIRST: i64 = 1_793_491_200_000;
+pub(super) const FIRST: i64 = 1_793_491_200_000;
 const HOURS: i64 = 30 * 24;
 
 const CONFIG: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\nstate_dir = \"/tmp\"\n
@@ -33,18 +33,18 @@ shares = [{ consumer = \"crm\", percent = 40 }, { group = \"research\", percent 
 ";
 
 /// To whole cents.
-fn cents(usd: f64) -> i64 {
+pub(super) fn cents(usd: f64) -> i64 {
     (usd * 100.0).round() as i64
 }
 
-fn prices() -> PricesByShare {
+pub(super) fn prices() -> PricesByShare {
     let config = Config::parse(CONFIG, Path::new("t.toml"), &Secrets::default()).unwrap();
     let prices = PricesByShare::default();
     prices.set(&config.prices_by_share);
     prices
 }
 
-fn cost(rows: &[UsageRow], consumer: Option<&str>) -> f64 {
+pub(super) fn cost(rows: &[UsageRow], consumer: Option<&str>) -> f64 {
     rows.iter().filter(|row| row.by["consumer"].as_str() == consumer).map(|row| row.cost_usd.unwrap()).sum()
 }
 

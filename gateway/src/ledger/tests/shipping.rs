@@ -411,7 +411,7 @@ fn a_place_that_is_gone_fails_and_everything_is_shipped_when_it_is_back_even_if_
     std::fs::remove_dir_all(base.path().join("place")).unwrap();
     node.write(&[row(NOON, "x", 5, 0, known(1))]);
     let error = node.rounds.round(NOON).unwrap_err();
-    assert!(matches!(&error, ShipError::Place(PlaceError::File { .. })) && error.to_string().contains("place"), "{error}");
+    assert!(matches!(&error, ShipError::Place(PlaceError::Missing { .. })) && error.to_string().contains("place"), "{error}");
     assert!(!base.path().join("place").exists(), "a folder that isn't mounted is not created");
     std::fs::create_dir(base.path().join("place")).unwrap();
     assert_eq!(node.ship(NOON).files, 2);
@@ -469,6 +469,56 @@ fn attempts_are_shipped_as_parquet_when_their_hour_is_over() {
     node.sum_up(NOON + 40 * DAY);
     node.ship(NOON + 40 * DAY);
     assert_eq!((parquets().len(), rows(&parquets()[0])), (1, 75));
+}
+
+#[test]
+fn of_attempts_that_were_written_twice_one_file_stays() {
+    let base = tempfile::tempdir().unwrap();
+    let mut node = Node::new(base.path(), "a");
+    let day = base.path().join("place/a/2026-11-10");
+    let rounds_of = |state: &Path| rounds("a", state, folder(&base.path().join("place")), true);
+    node.rounds = rounds_of(&node.state);
+    node.write(&[row(NOON, "x", 1, 0, known(1))]);
+    node.sum_up(NOON + 3 * HOUR);
+    node.ship(NOON + 3 * HOUR);
+    let parquets = || files(base.path()).into_iter().filter(|name| name.ends_with(".parquet")).collect::<Vec<_>>();
+    let [own] = &parquets()[..] else { panic!("{:?}", parquets()) };
+    // Another process of the node has written the same version, with other bytes: another program makes other files of the same rows.
+    let (head, _) = own.strip_suffix(".parquet").unwrap().rsplit_once('.').unwrap();
+    for (checksum, stays) in [("0000000000000001", own.clone()), ("ffffffffffffffff", format!("{head}.ffffffffffffffff.parquet"))] {
+        std::fs::write(day.join(format!("{head}.{checksum}.parquet")), "the same rows").unwrap();
+        assert_eq!(parquets().len(), 2);
+        // Whichever process starts next: all of them choose the same one.
+        rounds_of(&node.state).round(NOON + 3 * HOUR).unwrap();
+        assert_eq!(parquets(), [stays]);
+    }
+    // And when the hour changes, the new version replaces it.
+    node.write(&[row(NOON + 1, "x", 1, 0, known(1))]);
+    node.ship(NOON + 4 * HOUR);
+    assert!(parquets().len() == 1 && !parquets()[0].contains("ffffffffffffffff"), "{:?}", parquets());
+}
+
+#[test]
+fn a_copy_of_a_ledger_ships_no_attempts_of_hours_whose_sums_are_the_others() {
+    let base = tempfile::tempdir().unwrap();
+    let mut node = Node::new(base.path(), "a");
+    let copy = base.path().join("copy");
+    node.write(&[row(NOON, "x", 10, 0, known(1))]);
+    node.writer = None;
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(&node.state).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    let mut shipped = [node.state.clone(), copy].map(|state| {
+        let mut writer = writer(&state);
+        writer.write(&[row(NOON + 1, "x", 1, 0, known(1)), row(NOON + 2, if state.ends_with("copy") { "y" } else { "x" }, 1, 0, known(1))]);
+        while writer.keep_house_at(NOON + 3 * HOUR) {}
+        rounds("a", &state, folder(&base.path().join("place")), true).round(NOON + 3 * HOUR).unwrap()
+    });
+    shipped.sort_by_key(|round| round.conflicts);
+    assert_eq!(shipped, [Round { files: 2, conflicts: 0 }, Round { files: 0, conflicts: 1 }]);
+    assert_eq!(files(base.path()).iter().filter(|name| name.ends_with(".parquet")).count(), 1);
 }
 
 #[test]

@@ -88,6 +88,8 @@ struct Held {
     last: LastAgreement,
     /// What it asked for last, and what it has of that.
     mine: Option<(Proposal, Share)>,
+    /// It goes on alone until it agrees again.
+    is_alone: bool,
 }
 
 struct Node {
@@ -96,6 +98,8 @@ struct Node {
     config: usize,
     link: Link,
     lost_since: Option<Duration>,
+    /// When Redis heard it last, by its own answer.
+    heard: i64,
     /// What was sent while its link stalled.
     waiting: Vec<Question>,
 }
@@ -149,6 +153,7 @@ impl World {
             config: 0,
             link: Link::Up,
             lost_since: None,
+            heard: 0,
             waiting: Vec::new(),
         };
         let nodes = (0..NODES).map(node).collect();
@@ -253,7 +258,6 @@ impl World {
             return self.alone(node, scope);
         }
         if !self.try_agree(node, scope) {
-            self.lose(node);
             self.alone(node, scope);
         }
     }
@@ -262,7 +266,7 @@ impl World {
     fn try_agree(&mut self, node: usize, scope: usize) -> bool {
         let (at, time) = (now(self.millis), self.redis_time());
         let Node { process, scopes, link, waiting, .. } = &mut self.nodes[node];
-        let Held { scope, last, mine } = &mut scopes[scope];
+        let Held { scope, last, mine, is_alone } = &mut scopes[scope];
         let proposal = last.propose(scope, at);
         let question = Question::new(process, &format!("node{node}"), &scope.name, &proposal, at.unix);
         let kept = proposal.kept.clone();
@@ -283,6 +287,7 @@ impl World {
             }
         };
         *mine = Some((proposal, share));
+        *is_alone &= !answered;
         answered
     }
 
@@ -293,7 +298,8 @@ impl World {
     /// As `SharedLimits::go_on_alone`.
     fn alone(&mut self, node: usize, scope: usize) {
         let at = now(self.millis);
-        let Held { scope: held, last, .. } = &self.nodes[node].scopes[scope];
+        let Held { scope: held, last, is_alone, .. } = &mut self.nodes[node].scopes[scope];
+        *is_alone = true;
         last.go_on_alone(held, at, NODES as u64, WhenLost::Share);
         let since = last.at().map(|then| (at.monotonic - then).as_secs());
         for one in held.snapshot(at) {
@@ -327,7 +333,10 @@ impl World {
         let Node { process, link, lost_since, .. } = &self.nodes[node];
         let (link, lost) = (*link, lost_since.is_some());
         if matches!(link, Link::Up | Link::Deaf) {
-            self.memory.beat(process, lost, time);
+            let (.., heard) = self.memory.beat(process, self.nodes[node].heard, time);
+            if link == Link::Up {
+                self.nodes[node].heard = heard;
+            }
         }
         let mut agreed = link == Link::Up;
         for scope in 0..self.tree.0.len() {
@@ -371,7 +380,7 @@ impl World {
     /// What a node has of each part of each limit, and what the memory knows of it.
     fn shares(&self, node: usize, until: Option<Duration>) -> Vec<(Key, u64, u64)> {
         let mut all = Vec::new();
-        for (at, Held { scope, last, mine }) in self.nodes[node].scopes.iter().enumerate() {
+        for (at, Held { scope, last, mine, .. }) in self.nodes[node].scopes.iter().enumerate() {
             let Some((proposal, share)) = mine else { continue };
             if until.is_some_and(|until| last.at().is_some_and(|last| last > until)) {
                 continue;
@@ -424,14 +433,17 @@ impl World {
         let lost_since = (self.nodes[node].link != Link::Up).then(|| now(self.millis).monotonic);
         let process = format!("node{node}.{}", self.restarts);
         let of = &mut self.nodes[node];
-        (of.process, of.scopes, of.lost_since) = (process, scopes, lost_since);
+        (of.process, of.scopes, of.lost_since, of.heard) = (process, scopes, lost_since, 0);
         of.waiting.clear();
     }
 
     /// Once all nodes agree, each says what it has, and that is within a limit together, nothing of what happened before can
     /// exceed it.
     fn forget(&mut self) {
-        let well = self.nodes.iter().all(|node| node.link == Link::Up && node.lost_since.is_none());
+        let well = self
+            .nodes
+            .iter()
+            .all(|node| node.link == Link::Up && node.lost_since.is_none() && node.scopes.iter().all(|held| !held.is_alone));
         if !well || self.memory.model.is_settling(self.redis_time()) || self.excess.is_empty() {
             return;
         }
@@ -480,6 +492,6 @@ impl World {
 
 impl Held {
     fn new(scope: Arc<Scope>) -> Self {
-        Held { scope, last: LastAgreement::default(), mine: None }
+        Held { scope, last: LastAgreement::default(), mine: None, is_alone: false }
     }
 }

@@ -28,7 +28,7 @@ const PAGE: &str = "page";
 const TICKET: &str = "ticket";
 
 #[rustfmt::skip]
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     Rule { name: "SpillwayErrorBudgetBurnFast", severity: PAGE, lasts: 120.0, holds: |e| burns(e, 14.4 * 0.001, 3600.0, 10.0) },
     Rule { name: "SpillwayErrorBudgetBurn", severity: PAGE, lasts: 900.0, holds: |e| burns(e, 6.0 * 0.001, 6.0 * 3600.0, 10.0) },
     Rule { name: "SpillwayErrorBudgetBurnSlow", severity: TICKET, lasts: 3600.0, holds: |e| burns(e, 3.0 * 0.001, 86_400.0, 0.0) },
@@ -43,13 +43,14 @@ const RULES: [Rule; 16] = [
     Rule { name: "SpillwayTokenUnusable", severity: PAGE, lasts: 120.0, holds: |e| now(e.figures.has("spillway_token_usable", &[], 0.0)) },
     Rule { name: "SpillwayLedgerDown", severity: PAGE, lasts: 60.0, holds: |e| now(is_ledger_down(e)) },
     Rule { name: "SpillwayLedgerRowsDropped", severity: TICKET, lasts: 0.0, holds: |e| now(e.figures.sum("spillway_ledger_rows_dropped_total", &[]) > 0.0) },
+    Rule { name: "SpillwayLedgerFailed", severity: TICKET, lasts: 0.0, holds: |e| now(e.figures.sum("spillway_ledger_failures_total", &[]) > 0.0) },
     Rule { name: "SpillwayPanics", severity: TICKET, lasts: 0.0, holds: |e| now(e.figures.sum("spillway_panics_total", &[]) > 0.0) },
     Rule { name: "SpillwayLimitsUnshared", severity: TICKET, lasts: 120.0, holds: |e| now(is_unshared(e)) },
 ];
 
 /// Alerts about what is not rehearsed: certificates of listeners, the machine, other nodes, Prometheus itself.
 #[cfg(test)]
-const NOT_REHEARSED: [&str; 25] = [
+const NOT_REHEARSED: [&str; 34] = [
     "SpillwayTokenExpiring",
     "SpillwayCertificateExpires",
     "SpillwayCertificateExpiresSoon",
@@ -62,10 +63,19 @@ const NOT_REHEARSED: [&str; 25] = [
     "SpillwayKeysRefused",
     "SpillwayKeysDamaged",
     "SpillwayAuditLost",
+    "SpillwayKeysUnshared",
+    "SpillwaySignInFails",
+    "SpillwayIssuerKeysMissing",
+    "SpillwayIssuerKeysOld",
+    "SpillwayAdminTokenTried",
+    "SpillwayLedgerRefusalsDropped",
+    "SpillwayShipFails",
+    "SpillwayShipConflict",
     "SpillwayStateDiskLow",
     "SpillwayStateDiskFull",
     "SpillwayStateDiskFills",
     "SpillwayGuardUnchecked",
+    "SpillwayEmbeddingsFail",
     "SpillwayPromptLogDropped",
     "SpillwayAccessLogDropped",
     "SpillwaySpansDropped",

@@ -41,6 +41,7 @@ impl Admin {
                 }
                 None => refused(Reason::Session, "sign in with a browser; for programs, set server.admin_token"),
             },
+            (Some(_), _) if sends_a_token(head) => refused(Reason::Token, "the admin token is wrong: it must be server.admin_token"),
             (Some(_), _) => {
                 let reason = if head.headers.contains_key(header::AUTHORIZATION) { Reason::Token } else { Reason::Session };
                 refused(reason, "send the admin token as 'Authorization: Bearer'")
@@ -94,8 +95,16 @@ fn is_use(head: &RequestHeader) -> bool {
         "/api/session" => head.uri.query() == Some("present=true"),
         // A search is repeated for as long as its text stands there.
         "/api/status" => !has_query("consumer="),
+        // The status page repeats it.
+        "/api/limits" => !has_query("rows="),
         _ => true,
     }
+}
+
+/// Whether a request has some token, right or wrong.
+fn sends_a_token(head: &RequestHeader) -> bool {
+    let given = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    given.and_then(|given| given.strip_prefix("Bearer ")).is_some_and(|token| !token.trim().is_empty())
 }
 
 /// Whether a request has the admin token. Digests are compared, so that the time tells nothing.

@@ -81,6 +81,9 @@ impl Admin {
         if let Some(answer) = self.sign_in_answer(session, surface, |name| parameter(&query, name)).await {
             return answer.into();
         }
+        if let Some(answer) = self.issuer_logout(session, &method, &path, |name| parameter(&query, name)).await {
+            return answer.into();
+        }
         let actor = match self.actor(session) {
             Ok(actor) => actor,
             Err(refusal) => return self.not_let_in(session, refusal).await.into(),
@@ -88,6 +91,9 @@ impl Admin {
         let least = least_role(&method, &path);
         if actor.role() < least {
             return self.refused(session, Refusal::role(&actor, least)).await.into();
+        }
+        if let Some(refusal) = self.stale(&actor, &method, least) {
+            return self.refused(session, refusal).await.into();
         }
         let who = Who::of(&actor, session);
         if surface::is_own_api(&path) {
@@ -106,7 +112,7 @@ impl Admin {
             (&Method::GET, "/api/status") => ok(self.status(&parameter(&query, "consumer").unwrap_or_default()).await),
             (&Method::GET, "/api/events") => AdminReply::Events(actor),
             (&Method::GET, "/api/usage") => self.usage(&query).await.into(),
-            (&Method::GET, "/api/limits") => ok(limits::of_all(&self.gateway)),
+            (&Method::GET, "/api/limits") => self.limits(&query).into(),
             (&Method::GET, "/api/keys") => ok(self.keys(actor.role())),
             (&Method::GET, "/api/pools") => ok(self.pools()),
             (&Method::GET, "/api/config") => ok(self.config()),
@@ -134,6 +140,20 @@ impl Admin {
                 problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes only POST: it changes the gateway").into()
             }
             _ => problem(StatusCode::NOT_FOUND, PATHS).into(),
+        }
+    }
+
+    /// The use of all limits; with `?rows=` of the fullest ones.
+    fn limits(&self, query: &str) -> Answer {
+        let Some(rows) = parameter(query, "rows") else {
+            return json_answer(StatusCode::OK, &limits::of_all(&self.gateway));
+        };
+        match rows.parse() {
+            Ok(rows @ 1..=limits::MOST_ROWS) => {
+                let search = parameter(query, "search").unwrap_or_default();
+                json_answer(StatusCode::OK, &limits::fullest(&self.gateway, &search, rows))
+            }
+            _ => problem(StatusCode::BAD_REQUEST, "'rows' must be a number from 1 to 100"),
         }
     }
 

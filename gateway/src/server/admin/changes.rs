@@ -13,6 +13,7 @@ use super::state::Admin;
 use crate::audit::Act;
 use crate::balance::snapshot::target_state;
 use crate::balance::target::Target;
+use crate::config::LogFilter;
 use crate::server::reload::{By, Reloaded};
 use crate::telemetry::logging;
 
@@ -113,12 +114,10 @@ impl Admin {
     /// `POST /api/log`
     pub(super) async fn log_level(&self, who: &Who, query: &str) -> Answer {
         let before = logging::current();
-        let answer = match parameter(query, "level") {
-            Some(level) if logging::set(&level) => json_answer(StatusCode::OK, &json!({ "level": level })),
-            Some(_) => problem(
-                StatusCode::BAD_REQUEST,
-                "unknown level; use error, warn, info, debug, trace, or a filter such as 'info,spillway=debug'",
-            ),
+        let answer = match parameter(query, "level").map(|level| (LogFilter::parse(&level), level)) {
+            Some((Ok(filter), level)) if logging::set(&filter) => json_answer(StatusCode::OK, &json!({ "level": level })),
+            Some((Ok(_), _)) => problem(StatusCode::SERVICE_UNAVAILABLE, "this process has no log whose level could be set"),
+            Some((Err(error), _)) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
             None => problem(StatusCode::BAD_REQUEST, "a parameter such as ?level=debug is missing"),
         };
         let level = |level: Option<String>| json!({ "level": level });

@@ -1,10 +1,10 @@
-//! `/api/limits`: the current use of every limit.
+//! `/api/limits`: the current use of every limit, or of those of which the greatest part is used.
 
 use std::collections::HashMap;
 
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
-use spillway_plugins::limits::{LimitKind, LimitUse};
+use spillway_plugins::limits::{LimitId, LimitKind, LimitUse};
 use spillway_plugins::prices::Money;
 
 use crate::config::{Config, consumer_name, group_name};
@@ -28,6 +28,61 @@ pub(super) fn of_all(gateway: &Gateway) -> Value {
         })
         .collect();
     json!({ "scopes": scopes })
+}
+
+/// Most limits in one answer to `?rows=`.
+pub(super) const MOST_ROWS: usize = 100;
+
+/// A limit and its owner.
+struct Row<'s> {
+    scope: &'s str,
+    is_shadow: bool,
+    used: LimitUse,
+}
+
+impl Row<'_> {
+    /// The part that is used. Of a limit of nothing all is.
+    fn share(&self) -> f64 {
+        if self.used.limit == 0 { 1.0 } else { self.used.used as f64 / self.used.limit as f64 }
+    }
+}
+
+/// At most so many limits, those of which the greatest part is used first, of owners with `search` in their name.
+pub(super) fn fullest(gateway: &Gateway, search: &str, most: usize) -> Value {
+    let now = gateway.limits.now();
+    let runtime = gateway.runtime.load();
+    let (parents, search) = (parents(&runtime.config), search.to_lowercase());
+    let scopes = gateway.limits.all();
+    let mut rows = Vec::new();
+    // What each is guaranteed by the group that it is in.
+    let mut guaranteed: HashMap<(String, LimitId), u64> = HashMap::new();
+    for scope in &scopes {
+        let uses = scope.snapshot(now);
+        for one in &uses {
+            guaranteed.extend(one.guaranteed.iter().map(|(child, kept, _)| ((child.clone(), one.id), *kept)));
+        }
+        if search.is_empty() || scope.name.to_lowercase().contains(&search) {
+            rows.extend(uses.into_iter().map(|used| Row { scope: &scope.name, is_shadow: scope.rules.shadow, used }));
+        }
+    }
+    let count = rows.len();
+    rows.sort_by(|a, b| b.share().total_cmp(&a.share()).then_with(|| (a.scope, a.used.id).cmp(&(b.scope, b.used.id))));
+    let shown = rows.iter().take(most).map(|row| {
+        let LimitUse { id, limit, used, guaranteed: others, .. } = &row.used;
+        // A part of what is left may be kept for those below who are guaranteed something.
+        let kept = others.iter().fold(0u64, |sum, (_, kept, used)| sum.saturating_add(kept.saturating_sub(*used)));
+        let left = limit.saturating_sub(*used);
+        let mut shown = window(&row.used);
+        shown["scope"] = json!(row.scope);
+        shown["parent"] = json!(parents.get(row.scope));
+        shown["shadow"] = json!(row.is_shadow);
+        shown["share"] = json!(row.share());
+        shown["left"] = amount(id.kind, left);
+        shown["kept_for_others"] = amount(id.kind, kept.min(left));
+        shown["guaranteed"] = guaranteed.get(&(row.scope.to_owned(), *id)).map_or(Value::Null, |kept| amount(id.kind, *kept));
+        shown
+    });
+    json!({ "count": count, "rows": shown.collect::<Vec<_>>() })
 }
 
 /// The groups that groups and consumers are in.

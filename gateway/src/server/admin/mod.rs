@@ -10,6 +10,7 @@ mod body;
 mod changes;
 mod document;
 mod events;
+mod fresh;
 mod key_acts;
 mod keys;
 mod limits;
@@ -146,7 +147,8 @@ impl Admin {
         let refused = || self.actor(session).is_err();
         match session.req_header().uri.path() {
             "/healthz" | "/readyz" => Whose::Probe,
-            "/" | surface::PAGE | "/sign-in" | "/sign-in/callback" => Whose::Stranger,
+            "/" | surface::PAGE => Whose::Stranger,
+            path if surface::is_open(path) => Whose::Stranger,
             _ if refused() => Whose::Stranger,
             "/metrics" => Whose::Probe,
             path if surface::is_own_api(path) => Whose::Member,

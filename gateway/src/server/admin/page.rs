@@ -14,7 +14,7 @@ const STYLES: [&str; 4] = [
 ];
 
 /// In this order: later ones use what earlier ones have.
-const SCRIPTS: [&str; 19] = [
+const SCRIPTS: [&str; 20] = [
     include_str!("page/js/format.js"),
     include_str!("page/js/words.js"),
     include_str!("page/js/dom.js"),
@@ -30,6 +30,7 @@ const SCRIPTS: [&str; 19] = [
     include_str!("page/js/streaks.js"),
     include_str!("page/js/pools.js"),
     include_str!("page/js/consumers.js"),
+    include_str!("page/js/limits.js"),
     include_str!("page/js/failovers.js"),
     include_str!("page/js/config.js"),
     include_str!("page/js/who.js"),

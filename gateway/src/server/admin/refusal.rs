@@ -24,10 +24,12 @@ pub(super) enum Reason {
     Elsewhere,
     /// The sender's role is too low.
     Role,
+    /// It is too long ago that the sender proved who they are.
+    Stale,
 }
 
 impl Reason {
-    const ALL: [Reason; 6] = [Reason::Token, Reason::Session, Reason::Csrf, Reason::Origin, Reason::Elsewhere, Reason::Role];
+    const ALL: [Reason; 7] = [Reason::Token, Reason::Session, Reason::Csrf, Reason::Origin, Reason::Elsewhere, Reason::Role, Reason::Stale];
 
     /// The value of its label in metrics.
     pub(super) fn label(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Reason {
             Reason::Origin => "origin",
             Reason::Elsewhere => "elsewhere",
             Reason::Role => "role",
+            Reason::Stale => "stale",
         }
     }
 
@@ -79,7 +82,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// When a refusal was last logged, for each reason.
 #[derive(Debug, Default)]
-pub(super) struct RefusalLog(Mutex<[Option<Tick>; 6]>);
+pub(super) struct RefusalLog(Mutex<[Option<Tick>; Reason::ALL.len()]>);
 
 impl RefusalLog {
     /// Whether a refusal at `now` is logged.

@@ -71,7 +71,12 @@ impl Surface {
 
 /// Whether a path belongs to signing in or out.
 fn is_sign_in(path: &str) -> bool {
-    path == "/sign-out" || path == "/sign-in" || path.starts_with("/sign-in/")
+    path == "/sign-out" || is_open(path)
+}
+
+/// Whether a path belongs to what is used without a session: signing in, and signing out by the issuer.
+pub(super) fn is_open(path: &str) -> bool {
+    path == "/sign-in" || path.starts_with("/sign-in/") || path.starts_with("/sign-out/")
 }
 
 impl Admin {
@@ -116,9 +121,17 @@ mod tests {
 
     #[test]
     fn people_get_nothing_of_operators() {
-        for path in
-            ["/me", "/api/me", "/api/me/keys", "/api/me/keys/k/rotate", "/api/session", "/sign-in", "/sign-in/callback", "/sign-out"]
-        {
+        for path in [
+            "/me",
+            "/api/me",
+            "/api/me/keys",
+            "/api/me/keys/k/rotate",
+            "/api/session",
+            "/sign-in",
+            "/sign-in/callback",
+            "/sign-out",
+            "/sign-out/back-channel",
+        ] {
             assert!(Surface::People.serves(path), "{path}");
         }
         for path in ["/", "/metrics", "/api/keys", "/api/meter", "/api/status", "/me/", "/sign-inx", "/api/audit", "/healthz", "/api/me2"] {

@@ -10,7 +10,8 @@
 //! new  Prepared        its config is valid, everything is made, nothing is accepted yet
 //! old  Node, Tallies, Targets, SignIn, Sessions, Keys, Pins … Go
 //! new  Ready           it accepts
-//! old  Tallies, Sessions, Answers …            while its requests are in flight; then it closes the stream
+//! old  Tallies, Sessions, Answers …            while its requests are in flight; then it closes its side of the stream
+//! new  OwnUse …        meanwhile: the old process still admits requests on its connections
 //! ```
 
 pub(super) mod predecessor;
@@ -18,9 +19,10 @@ pub(super) mod reachable;
 pub(super) mod successor;
 
 use std::io;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use spillway_plugins::limits::Tally;
+use spillway_plugins::limits::{OwnUse, Tally};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tracing::warn;
 
@@ -37,6 +39,8 @@ const BEGINS_WITH_REACHABLE: &str = "2";
 
 /// Longest frame: a longer one is a mistake.
 const LONGEST: usize = 256 << 20;
+/// How often each of the two tells the other what its requests use.
+const EVERY: Duration = Duration::from_millis(200);
 /// Stored objects in one message.
 const PINS: usize = 10_000;
 
@@ -65,9 +69,15 @@ enum Message {
         second: u64,
         scopes: Vec<(String, Tally)>,
     },
-    /// The name under which the old process shares limits with other nodes.
+    /// The name under which the old process shares limits with other nodes, and its node's.
     Node {
         name: String,
+        #[serde(default)]
+        node: Option<String>,
+    },
+    /// What the new process uses itself of the limits of the scopes that have changed.
+    OwnUse {
+        scopes: Vec<(String, OwnUse)>,
     },
     Targets {
         targets: Vec<TargetState>,

@@ -15,12 +15,14 @@ use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use spillway_plugins::limits::Tally;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::reachable::Reachable;
-use super::{BEGINS_WITH_REACHABLE, Message, PINS, VARIABLE, receive, send};
+use super::{BEGINS_WITH_REACHABLE, EVERY, Message, PINS, VARIABLE, receive, send};
 use crate::gateway::Gateway;
 use crate::sign_in::SentSignIn;
 
@@ -28,8 +30,6 @@ use crate::sign_in::SentSignIn;
 const PREPARED: Duration = Duration::from_secs(60);
 /// How long it may take after that to accept connections.
 const READY: Duration = Duration::from_secs(10);
-/// How often the usage of requests in flight is sent to it.
-const EVERY: Duration = Duration::from_millis(200);
 /// Cached answers that are sent between two reports of usage.
 const ANSWERS: usize = 32;
 /// The first file descriptor of the listening sockets.
@@ -218,7 +218,7 @@ async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, 
 /// Sends the whole state, and then the request to accept.
 async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
     if let Some(shared) = &gateway.limits.shared {
-        send(stream, &Message::Node { name: shared.name() }).await?;
+        send(stream, &Message::Node { name: shared.name(), node: Some(shared.node()) }).await?;
     }
     send_tallies(stream, gateway, sent).await?;
     let now = gateway.clock.now();
@@ -239,7 +239,7 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent)
 }
 
 /// Sends the usage of the scopes that have changed since the last time.
-async fn send_tallies(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
+async fn send_tallies(stream: &mut (impl AsyncWrite + Unpin), gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
     let now = gateway.limits.now();
     let mut scopes = Vec::new();
     for scope in gateway.limits.all() {
@@ -255,43 +255,62 @@ async fn send_tallies(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sen
 
 /// Sends the sessions that have begun and ended since the last time: somebody may sign out here until the new process
 /// accepts.
-async fn send_sessions(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
+async fn send_sessions(stream: &mut (impl AsyncWrite + Unpin), gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
     let sessions = gateway.sign_in.changes(&mut sent.sign_in, gateway.clock.now());
     if sessions.is_empty() { Ok(()) } else { send(stream, &Message::Sessions { sessions }).await }
 }
 
 impl TakenOver {
     /// Sends the cached answers and the usage of requests in flight to the new process, until everything is settled and
-    /// `over`: then a last time.
-    pub(in crate::server) async fn keep_sending(mut self, gateway: Gateway, over: watch::Receiver<bool>) {
+    /// `over`: then a last time. Meanwhile it hears what the new process uses.
+    pub(in crate::server) async fn keep_sending(self, gateway: Gateway, over: watch::Receiver<bool>) {
+        let TakenOver { stream, mut sent, .. } = self;
+        let (read, mut write) = stream.into_split();
+        let hearing = tokio::spawn(keep_hearing(read, gateway.clone()));
         // It knows the reservations: they count as used if it gets no more reports.
-        if let Err(error) = self.send_updates(&gateway, over).await {
+        if let Err(error) = send_updates(&mut write, &mut sent, &gateway, over).await {
             debug!(%error, "the new process no longer reads the stream");
         }
+        let _ = write.shutdown().await;
+        // What it sent is read, so that closing the stream doesn't discard what it still has to read.
+        let _ = hearing.await;
     }
+}
 
-    async fn send_updates(&mut self, gateway: &Gateway, mut over: watch::Receiver<bool>) -> io::Result<()> {
-        let TakenOver { stream, sent, .. } = self;
-        send_sessions(stream, gateway, sent).await?;
-        let cache = gateway.runtime.load().cache.clone();
-        let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(gateway.clock.wall().timestamp_millis())).collect();
-        for (number, (key, entry)) in entries.into_iter().enumerate() {
-            // Usage first.
-            if number % ANSWERS == 0 {
-                send_tallies(stream, gateway, sent).await?;
-            }
-            if *over.borrow() {
-                break;
-            }
-            send(stream, &Message::Answer { key: STANDARD.encode(key.0), entry: STANDARD.encode(entry.to_bytes()) }).await?;
+/// Receives what the new process uses, until that closes the stream.
+async fn keep_hearing(mut stream: OwnedReadHalf, gateway: Gateway) {
+    while let Ok(Some(message)) = receive(&mut stream).await {
+        if let Message::OwnUse { scopes } = message {
+            gateway.limits.leave_to_successor(scopes);
         }
-        loop {
-            let over = tokio::time::timeout(EVERY, over.wait_for(|over| *over)).await.is_ok();
+    }
+}
+
+async fn send_updates(
+    stream: &mut (impl AsyncWrite + Unpin),
+    sent: &mut Sent,
+    gateway: &Gateway,
+    mut over: watch::Receiver<bool>,
+) -> io::Result<()> {
+    send_sessions(stream, gateway, sent).await?;
+    let cache = gateway.runtime.load().cache.clone();
+    let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(gateway.clock.wall().timestamp_millis())).collect();
+    for (number, (key, entry)) in entries.into_iter().enumerate() {
+        // Usage first.
+        if number % ANSWERS == 0 {
             send_tallies(stream, gateway, sent).await?;
-            send_sessions(stream, gateway, sent).await?;
-            if over {
-                return Ok(());
-            }
+        }
+        if *over.borrow() {
+            break;
+        }
+        send(stream, &Message::Answer { key: STANDARD.encode(key.0), entry: STANDARD.encode(entry.to_bytes()) }).await?;
+    }
+    loop {
+        let over = tokio::time::timeout(EVERY, over.wait_for(|over| *over)).await.is_ok();
+        send_tallies(stream, gateway, sent).await?;
+        send_sessions(stream, gateway, sent).await?;
+        if over {
+            return Ok(());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The process that takes over.
 
+use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as StdStream;
@@ -9,11 +10,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use spillway_plugins::cache::{CacheKey, Entry};
+use spillway_plugins::limits::OwnUse;
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
 use tracing::{info, warn};
 
 use super::reachable::Reachable;
-use super::{BEGINS_WITH_REACHABLE, Message, VARIABLE, frame, receive, send};
+use super::{BEGINS_WITH_REACHABLE, EVERY, Message, VARIABLE, frame, receive, send};
 use crate::gateway::Gateway;
 
 /// How long the old process may take to send its state.
@@ -109,16 +112,36 @@ impl Heir {
         send(&mut self.stream, &Message::Ready).await
     }
 
-    /// Receives the usage of the old process's last requests, until it ends.
-    pub(in crate::server) async fn listen(mut self, gateway: Gateway) {
+    /// Receives the usage of the old process's last requests, until it ends. Meanwhile the old process hears what this one
+    /// uses.
+    pub(in crate::server) async fn listen(self, gateway: Gateway) {
+        let Heir { stream, mut ahead } = self;
+        let (mut read, write) = stream.into_split();
+        let telling = tokio::spawn(keep_telling(write, gateway.clone()));
         loop {
-            match receive(&mut self.stream).await {
-                Ok(Some(message)) => self.ahead = take(&gateway, message, self.ahead),
+            match receive(&mut read).await {
+                Ok(Some(message)) => ahead = take(&gateway, message, ahead),
                 Ok(None) => break info!("the old process has finished"),
                 Err(error) => break warn!(%error, "the old process has ended early: its last requests count with what they reserved"),
             }
         }
+        telling.abort();
         gateway.limits.inherited_all();
+    }
+}
+
+/// Tells the old process what this one uses itself, until that ends.
+async fn keep_telling(mut stream: OwnedWriteHalf, gateway: Gateway) {
+    let mut told: HashMap<String, OwnUse> = HashMap::new();
+    loop {
+        let mut used = gateway.limits.own_use();
+        used.retain(|scope, own| told.get(scope) != Some(&*own));
+        told.extend(used.iter().map(|(scope, own)| (scope.clone(), own.clone())));
+        let scopes: Vec<_> = used.into_iter().collect();
+        if !scopes.is_empty() && send(&mut stream, &Message::OwnUse { scopes }).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(EVERY).await;
     }
 }
 
@@ -131,7 +154,7 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
             gateway.limits.inherit(scopes, ahead);
             return Some(ahead);
         }
-        Message::Node { name } => gateway.limits.shared.iter().for_each(|shared| shared.go_on_as(name.clone())),
+        Message::Node { name, node } => gateway.limits.shared.iter().for_each(|shared| shared.go_on_as(name.clone(), node.clone())),
         Message::Targets { targets, quotas } => {
             let (runtime, now) = (gateway.runtime.load(), gateway.clock.now());
             for saved in &targets {
@@ -164,6 +187,7 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
         | Message::Prepared { .. }
         | Message::Ready
         | Message::Failed { .. }
+        | Message::OwnUse { .. }
         | Message::Go
         | Message::Unknown => {}
     }

@@ -21,7 +21,8 @@ fn person(subject: &str) -> Person {
 }
 
 fn begin(sessions: &Sessions, subject: &str, now: Tick) -> String {
-    sessions.begin(person(subject), "realm", LIMITS, now, &SystemRandom::new()).unwrap()
+    let new = Beginning { person: person(subject), realm: "realm", sid: None, authenticated: None };
+    sessions.begin(new, LIMITS, now, &SystemRandom::new()).unwrap()
 }
 
 #[test]
@@ -125,7 +126,8 @@ fn a_session_that_is_idle_in_the_old_process_may_live_in_the_new_one() {
 fn a_login_of_another_issuer_ends_no_session() {
     let sessions = Sessions::default();
     let token = begin(&sessions, "ada", at(0));
-    sessions.begin(person("bob"), "before the reload", LIMITS, at(1), &SystemRandom::new()).unwrap();
+    let other = Beginning { person: person("bob"), realm: "before the reload", sid: None, authenticated: None };
+    sessions.begin(other, LIMITS, at(1), &SystemRandom::new()).unwrap();
     assert!(sessions.find(&token, "realm", LIMITS, at(2), false).is_some());
 }
 
@@ -137,4 +139,38 @@ fn all_sessions_of_a_person_or_of_everybody_can_be_ended() {
     let live = |token: &str| sessions.find(token, "realm", LIMITS, at(3), false).is_some();
     assert_eq!((live(&ada), live(&again), live(&bob)), (false, false, true));
     assert_eq!((sessions.end_all(None), live(&bob)), (1, false));
+}
+
+#[test]
+fn the_issuer_ends_one_of_its_sessions_or_all_of_a_person() {
+    let sessions = Sessions::default();
+    let begin = |subject: &str, realm: &str, sid: Option<&str>| {
+        let new = Beginning { person: person(subject), realm, sid: sid.map(str::to_owned), authenticated: None };
+        sessions.begin(new, LIMITS, at(0), &SystemRandom::new()).unwrap()
+    };
+    let live = |token: &str| sessions.find(token, "realm", LIMITS, at(1), false).is_some();
+    let logout = |sid: Option<&str>, subject: Option<&str>| {
+        sessions.end_at_issuer("realm", &Logout { sid: sid.map(str::to_owned), subject: subject.map(str::to_owned) }).len()
+    };
+    let (one, other, plain, bob) =
+        (begin("ada", "realm", Some("1")), begin("ada", "realm", Some("2")), begin("ada", "realm", None), begin("bob", "realm", Some("3")));
+    let elsewhere = begin("ada", "another", Some("1"));
+    assert_eq!((logout(Some("4"), None), logout(Some("1"), Some("bob")), logout(None, None)), (0, 0, 0));
+    assert_eq!((logout(Some("1"), None), live(&one), live(&other), live(&plain)), (1, false, true, true));
+    // Which of the issuer's sessions the third one belongs to isn't known: it goes with any of the person's.
+    assert_eq!((logout(Some("2"), Some("ada")), live(&other), live(&plain), live(&bob)), (2, false, false, true));
+    let again = begin("ada", "realm", Some("5"));
+    assert_eq!((logout(None, Some("ada")), live(&again), live(&bob)), (1, false, true));
+    assert!(sessions.find(&elsewhere, "another", LIMITS, at(1), false).is_some(), "of another application");
+}
+
+#[test]
+fn when_a_person_authenticated_reaches_the_process_that_takes_over() {
+    let (old, new) = (Sessions::default(), Sessions::default());
+    let beginning = Beginning { person: person("ada"), realm: "realm", sid: Some("1".to_owned()), authenticated: Some(at(0)) };
+    let token = old.begin(beginning, LIMITS, at(60), &SystemRandom::new()).unwrap();
+    let changes = serde_json::to_string(&old.changes(&mut SentSignIn::default(), at(100))).unwrap();
+    new.take_over(serde_json::from_str(&changes).unwrap(), at(500));
+    assert_eq!(new.find(&token, "realm", LIMITS, at(500), false).unwrap().authenticated, Some(at(400)));
+    assert_eq!(new.end_at_issuer("realm", &Logout { sid: Some("1".to_owned()), subject: None }).len(), 1);
 }

@@ -9,6 +9,7 @@ use super::registration::Registration;
 #[derive(Debug)]
 pub struct SignInMetrics {
     results: IntCounterVec,
+    logouts: IntCounterVec,
     /// Live sessions.
     pub sessions: IntGauge,
     key_set_fetches: IntCounterVec,
@@ -19,6 +20,11 @@ impl SignInMetrics {
     pub(super) fn new(to: &Registration<'_>) -> prometheus::Result<Self> {
         Ok(SignInMetrics {
             results: to.counters("spillway_sign_ins_total", "Persons who signed in or tried to, by result.", &["result"])?,
+            logouts: to.counters(
+                "spillway_sign_in_logouts_total",
+                "Wishes of the issuer to end persons' sessions, by the channel on which they came, and result.",
+                &["channel", "result"],
+            )?,
             sessions: to.gauge("spillway_sign_in_sessions", "Persons' sessions that are live.")?,
             key_set_fetches: to.counters(
                 "spillway_sign_in_key_set_fetches_total",
@@ -35,11 +41,19 @@ impl SignInMetrics {
     /// Exports these results from the start.
     pub fn expose(&self, results: impl IntoIterator<Item = &'static str>) {
         results.into_iter().for_each(|result| drop(self.results.with_label_values(&[result])));
+        for channel in ["back", "front"] {
+            ["ok", "none", "refused"].iter().for_each(|result| drop(self.logouts.with_label_values(&[channel, result])));
+        }
     }
 
     /// Counts a sign-in.
     pub fn count(&self, result: &'static str) {
         self.results.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a wish of the issuer to end sessions.
+    pub fn logout(&self, channel: &'static str, result: &'static str) {
+        self.logouts.with_label_values(&[channel, result]).inc();
     }
 
     /// The counters of the issuer's keys.

@@ -195,6 +195,10 @@ async fn every_administrative_act_is_in_the_audit_log() {
     for path in ["/api/log?level=warn", "/api/log?level=spillway%3Dloud", "/api/reload"] {
         ask(admin, post(path, &[], b"")).await.unwrap();
     }
+    for (level, expected) in [("wran", "did you mean 'warn'?"), ("info,spilway=debug", "did you mean 'spillway'?")] {
+        let refused = ask(admin, post(&format!("/api/log?level={level}"), &[], b"")).await.unwrap();
+        assert!(refused.status == 400 && refused.text().contains(expected), "{level}: {}", refused.text());
+    }
     process.write_config(&(text.clone() + "\n[oops]\n"));
     process.signal("-HUP");
     eventually("the broken config was refused", async || {
@@ -221,6 +225,8 @@ async fn every_administrative_act_is_in_the_audit_log() {
             ("log.level", "", "done"),
             ("log.level", "", "failed"),
             ("config.reload", "", "done"),
+            ("log.level", "", "failed"),
+            ("log.level", "", "failed"),
         ]
     );
     assert_eq!((&acts[0]["after"]["label"], &acts[0]["who"]), (&json!("ci"), &json!("local")));

@@ -33,7 +33,9 @@ async fn keys_are_issued_rotated_and_revoked_at_the_running_gateway() {
     let id = listed(process.admin).await.iter().find(|key| key["consumer"] == "crm").unwrap()["id"].as_str().unwrap().to_owned();
     let list = said(&keys(&process, &["list"]).await);
     let row = list.lines().find(|line| line.contains(&id)).unwrap();
-    assert!(row.starts_with("crm") && row.contains("until ") && row.ends_with("just now"), "{list}");
+    assert!(row.starts_with("crm") && row.contains(" ci ") && row.contains("valid until ") && row.ends_with("just now"), "{list}");
+    let answer: Value = serde_json::from_str(&said(&keys(&process, &["list", "--json"]).await)).unwrap();
+    assert_eq!(answer["keys"].as_array().unwrap(), &listed(process.admin).await);
     assert!(said(&keys(&process, &["revoke", &id]).await).ends_with("is revoked"));
     assert_eq!(chat_with(process.address, &first).await, 401);
     let list = said(&keys(&process, &["list"]).await);
@@ -49,4 +51,27 @@ async fn keys_are_issued_rotated_and_revoked_at_the_running_gateway() {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && error.contains(words), "{arguments:?}: {error}");
     }
+}
+
+#[tokio::test]
+async fn the_list_names_owners_and_says_of_a_wrong_token_that_it_is_wrong() {
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let token = |token: &str| format!("admin_token = \"{token}\"\n");
+    let text = text(&backend, folder.path(), "").replacen("state_dir", &(token("right") + "state_dir"), 1);
+    let process = Process::launch(&text, &[]).await;
+    let body = json!({ "consumer": "crm", "label": "ci", "owner": "ada@example.com" }).to_string();
+    let made = post("/api/keys", &[("content-type", "application/json"), ("authorization", "Bearer right")], body.as_bytes());
+    assert_eq!(ask(process.admin, made).await.unwrap().status, 201);
+    process.write_config(&process.text().replacen("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", process.admin), 1));
+    let list = said(&keys(&process, &["list"]).await);
+    let row = list.lines().find(|line| line.contains("key-")).unwrap();
+    assert!(row.contains(" ci ") && row.contains(" ada@example.com ") && row.contains(" valid "), "{list}");
+    process.write_config(&process.text().replace(&token("right"), &token("wrong")));
+    for arguments in [&["list"][..], &["list", "--json"]] {
+        let output = keys(&process, arguments).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && error.contains("the admin token is wrong"), "{arguments:?}: {error}");
+    }
+    let without = spillway_testkit::client::get(process.admin, "/api/keys").await.unwrap();
+    assert!(without.status == 401 && without.text().contains("send the admin token as"), "{}", without.text());
 }

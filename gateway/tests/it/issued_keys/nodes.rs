@@ -136,6 +136,8 @@ async fn a_part_that_redis_loses_comes_back() {
     let server = RedisServer::start(None);
     let nodes = Nodes::start(&redis(server.port)).await;
     let (id, key) = issue(nodes.one.running.admin, for_crm()).await;
+    let node = std::fs::read_to_string(nodes.folders[0].path().join("node")).unwrap();
+    assert_eq!(audited(nodes.one.running.admin, "").await[0]["node"], json!(node), "the name by which limits and reports know it");
     until(&nodes.two, &key, 200).await;
     let names = redis_cli(server.port, &["KEYS", "spillway:{issued-keys:*}:parts"]);
     let parts = names.trim();

@@ -124,7 +124,7 @@ async fn more_keys_or_longer_lives_than_allowed_are_refused() {
     }
     let refused = kim.make(json!({ "consumer": "crm" })).await;
     assert_eq!(refused.status, 409);
-    assert!(refused.text().contains("has 3 keys"), "{}", refused.text());
+    assert!(refused.text().contains("has 3 valid keys"), "{}", refused.text());
     let long = kim.change("POST", &format!("/api/me/keys/{}/rotate", ids[0]), Some(json!({ "grace": "30d" }))).await;
     assert_eq!((long.status, &long.json()["error"]["field"]), (422, &json!("grace")));
     kim.change("DELETE", &format!("/api/me/keys/{}", ids[0]), None).await;
@@ -135,6 +135,9 @@ async fn more_keys_or_longer_lives_than_allowed_are_refused() {
     let refused = kim.change("POST", &format!("/api/me/keys/{}/rotate", long.id), None).await;
     assert_eq!(refused.status, 409);
     assert!(refused.text().contains("an administrator made this key"), "{}", refused.text());
+    let full = kim.make(json!({ "consumer": "crm" })).await;
+    assert!(full.status == 409 && full.text().contains("has 4 valid keys, those that administrators made included"), "{}", full.text());
+    assert!(full.text().contains("fewer than 3") && full.text().contains("revoke 2 first"), "{}", full.text());
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ async fn an_owner_sees_what_is_left_used_and_allowed() {
     let me = kim.me().await;
     assert_eq!((&me["person"]["subject"], &me["person"]["role"]), (&json!("kim"), &json!("member")));
     assert_eq!((&me["gateway_url"], &me["sees_status"]), (&json!("https://api.example.com"), &json!(false)));
+    assert_eq!(me["all_nodes"], json!(false), "its sums are shipped nowhere");
     let crm = &me["consumers"][0];
     assert_eq!(
         (&crm["name"], &crm["group"], &crm["models"]),

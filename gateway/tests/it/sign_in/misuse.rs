@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 use spillway_testkit::client;
+use spillway_testkit::sign_in::SignInIssuer;
 
 use super::browser::*;
 
 #[tokio::test]
 async fn a_page_that_is_left_open_keeps_no_session() {
-    let scene = Scene::start().await;
+    // What changes count as use, however long ago somebody has signed in.
+    let scene = Scene::with(SignInIssuer::start().await, |issuer| rules(issuer) + "reauthenticate_after = \"8h\"\n").await;
     let [mut searching, mut reconnecting, mut present, mut changing] = [(); 4].map(|()| scene.browser());
     for browser in [&mut searching, &mut reconnecting, &mut present, &mut changing] {
         browser.sign_in().await;
@@ -19,6 +21,7 @@ async fn a_page_that_is_left_open_keeps_no_session() {
         scene.pass(Duration::from_secs(9 * 60)).await;
         // A text in the search box is searched again and again.
         assert_eq!(searching.get("/api/status?consumer=crm").await.status, 200);
+        assert_eq!(searching.get("/api/limits?rows=25").await.status, 200);
         // A stream that breaks begins again, and first asks who is signed in.
         assert_eq!(reconnecting.who().await["role"], "operator");
         let (status, stream) = reconnecting.events().await;

@@ -71,6 +71,11 @@ impl Claims {
         self.0.get("_claim_names").is_some_and(|names| names.get(name).is_some())
     }
 
+    /// Whether the token is about a security event (RFC 8417, 2.2): `events` has a member of this name, an object.
+    pub fn has_event(&self, name: &str) -> bool {
+        self.0.get("events").and_then(|events| events.get(name)).is_some_and(Value::is_object)
+    }
+
     /// Delegated scopes (`scp`, or `scope` with other issuers).
     pub fn scopes(&self) -> Vec<&str> {
         let text = self.text("scp").or_else(|| self.text("scope"));

@@ -31,9 +31,11 @@ impl Admin {
         }
         let sees_status = surface == Surface::Whole && asker.role >= Role::Viewer;
         let person = json!({ "subject": asker.names.subject, "name": asker.name, "email": asker.names.names.first(), "role": asker.role });
+        let all_nodes = runtime.config.ledger.as_ref().is_some_and(|ledger| ledger.ship.is_some());
         let me = json!({
             "person": person, "now": self.gateway.clock.wall().timestamp(), "sees_status": sees_status,
             "gateway_url": self.gateway_url(&runtime), "contact": runtime.config.server.portal.contact, "count": owned.len(),
+            "all_nodes": all_nodes,
             "consumers": shown,
         });
         json_answer(StatusCode::OK, &me)

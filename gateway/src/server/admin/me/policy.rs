@@ -22,12 +22,15 @@ pub(super) enum Refused {
     /// The same.
     #[error("there is no issued key with this id among those of your consumers; GET /api/me lists them")]
     NotYourKey,
-    #[error("'{consumer}' has {max} keys, which is the most that its owners may make (consumers.issued_keys.max): revoke one first")]
-    TooMany { consumer: String, max: usize },
     #[error(
-        "'{consumer}' has {max} keys that were replaced and are still valid: revoke one of them, wait until one has ended, or rotate with \"grace\": \"0s\""
+        "'{consumer}' has {valid} valid keys, those that administrators made included; its owners may make one while it has fewer than {max} (consumers.issued_keys.max): revoke {} first",
+        valid.saturating_sub(*max).saturating_add(1)
     )]
-    TooManyReplaced { consumer: String, max: usize },
+    TooMany { consumer: String, valid: usize, max: usize },
+    #[error(
+        "'{consumer}' has {replaced} keys that were replaced and are still valid, and may have {max}: revoke one of them, wait until one has ended, or rotate with \"grace\": \"0s\""
+    )]
+    TooManyReplaced { consumer: String, replaced: usize, max: usize },
     #[error("a key of '{consumer}' may live for at most {} (consumers.issued_keys.max_lifetime)", Span(*max))]
     TooLong { consumer: String, max: Duration },
     #[error("the old key may stay valid for at most {}", Span(MAX_GRACE))]
@@ -40,9 +43,9 @@ pub(super) enum Refused {
     )]
     LongLived { max: Duration },
     #[error(
-        "'{consumer}' has {max} stored keys, revoked and replaced ones included: they are forgotten 30 days after the end that they were made with; until then only an administrator can make keys for it"
+        "'{consumer}' has {stored} stored keys, revoked and replaced ones included; its owners may make one while it has fewer than {max}: keys are forgotten 30 days after the end that they were made with; until then only an administrator can make keys for it"
     )]
-    TooManyStored { consumer: String, max: usize },
+    TooManyStored { consumer: String, stored: usize, max: usize },
     #[error("another key has taken the place of this one already: rotate that one")]
     Replaced,
 }
@@ -110,14 +113,14 @@ pub(super) fn valid<'k>(keys: impl IntoIterator<Item = &'k KeyRecord>, now: i64)
 /// Whether one more key may be made.
 pub(super) fn may_make(consumer: &str, valid: Valid, rules: &IssuedKeyRules) -> Result<(), Refused> {
     let fits = valid.counted < rules.max;
-    fits.then_some(()).ok_or_else(|| Refused::TooMany { consumer: consumer.to_owned(), max: rules.max })
+    fits.then_some(()).ok_or_else(|| Refused::TooMany { consumer: consumer.to_owned(), valid: valid.counted, max: rules.max })
 }
 
 /// Whether one more key may be stored for a consumer that has `stored` ones. Keys that were revoked stay for a while, and all
 /// consumers share the room: one whose owners make keys again and again must not take it from the others.
 pub(super) fn may_store(consumer: &str, stored: usize, rules: &IssuedKeyRules) -> Result<(), Refused> {
     let max = rules.max.saturating_mul(20).max(STORED);
-    (stored < max).then_some(()).ok_or_else(|| Refused::TooManyStored { consumer: consumer.to_owned(), max })
+    (stored < max).then_some(()).ok_or_else(|| Refused::TooManyStored { consumer: consumer.to_owned(), stored, max })
 }
 
 /// Until when a key is valid that is made at `now` and asked for until `wanted`: if that isn't said, as long as allowed.
@@ -143,7 +146,7 @@ pub(super) fn may_rotate(key: &KeyRecord, grace: Duration, valid: Valid, rules: 
         return Err(Refused::LongLived { max: rules.max_lifetime });
     }
     if !grace.is_zero() && valid.replaced >= rules.max {
-        return Err(Refused::TooManyReplaced { consumer: key.consumer.to_string(), max: rules.max });
+        return Err(Refused::TooManyReplaced { consumer: key.consumer.to_string(), replaced: valid.replaced, max: rules.max });
     }
     Ok(())
 }
@@ -197,7 +200,14 @@ mod tests {
         assert!(may_make("crm", Valid { counted: 1, replaced: 9 }, &RULES).is_ok());
         let refused = may_make("crm", Valid { counted: 2, replaced: 0 }, &RULES).unwrap_err();
         assert_eq!(refused.status(), StatusCode::CONFLICT);
-        assert!(refused.to_string().contains("has 2 keys"), "{refused}");
+        assert!(refused.to_string().contains("has 2 valid keys") && refused.to_string().contains("revoke 1 first"), "{refused}");
+        // Administrators are not bound, so there can be more than owners may make.
+        let refused = may_make("crm", Valid { counted: 5, replaced: 0 }, &RULES).unwrap_err().to_string();
+        assert!(
+            refused.contains("has 5 valid keys, those that administrators made included") && refused.contains("fewer than 2"),
+            "{refused}"
+        );
+        assert!(refused.contains("revoke 4 first"), "{refused}");
     }
 
     #[test]

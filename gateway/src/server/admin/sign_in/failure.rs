@@ -134,7 +134,28 @@ fn words(error: &SignInError) -> Words {
             "Sign in again. If that doesn't help, ask the people who run this gateway.",
             Some("Check server.sign_in.issuer and client_id, and this machine's clock."),
         ),
+        SignInError::NoAuthTime | SignInError::NotFresh => not_fresh(error, sentence()),
         SignInError::NoRole(token) => no_role(token),
+    }
+}
+
+fn not_fresh(error: &SignInError, what: String) -> Words {
+    let operator = if *error == SignInError::NoAuthTime {
+        "The issuer must put the claim 'auth_time' into the ID token (with Entra: Token configuration, Add optional claim, ID, auth_time). \
+         Or let server.sign_in.reauthenticate_after be as long as 'session': then no change needs a fresh sign-in."
+    } else {
+        "The issuer must ask again when a sign-in has 'prompt=login' and 'max_age'. If it did: check this machine's clock, and that \
+         server.sign_in.reauthenticate_after leaves enough time for a second factor."
+    };
+    Words {
+        status: StatusCode::FORBIDDEN,
+        title: "You must show again who you are",
+        what,
+        remedy:
+            "Go back to the page: you are still signed in, but can't make this change. Try it again, and sign in with your password or \
+                 second factor when the issuer asks."
+                .to_owned(),
+        operator: Some(operator),
     }
 }
 

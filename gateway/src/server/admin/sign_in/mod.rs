@@ -2,6 +2,7 @@
 
 pub(super) mod cookies;
 mod failure;
+mod issuer_logout;
 mod record;
 mod who;
 
@@ -45,8 +46,11 @@ impl Admin {
         };
         Some(match path {
             "/sign-in" => {
-                let again = parameter("again").is_some_and(|again| again == "true");
-                self.begin(session, &sign_in, surface, parameter("return_to").as_deref(), again).await
+                let is_true = |name: &str| parameter(name).is_some_and(|value| value == "true");
+                // An address from outside is never followed: a page that is not on the list is the listener's first one.
+                let return_to = parameter("return_to").as_deref().and_then(ReturnTo::from_path).unwrap_or_else(|| surface.first_page());
+                let asked = Asked { return_to, again: is_true("again"), fresh: is_true("fresh") };
+                self.begin(session, &sign_in, surface, asked).await
             }
             "/sign-in/callback" => self.come_back(session, &sign_in, surface).await,
             _ => self.sign_out(session, parameter("all").is_some_and(|all| all == "true")).await,
@@ -66,17 +70,15 @@ impl Admin {
     }
 
     /// Sends the browser to the issuer.
-    async fn begin(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, return_to: Option<&str>, again: bool) -> Answer {
-        // An address from outside is never followed: a page that is not on the list is the listener's first one.
-        let return_to = return_to.and_then(ReturnTo::from_path).unwrap_or_else(|| surface.first_page());
+    async fn begin(&self, session: &ServerSession, sign_in: &SignIn, surface: Surface, asked: Asked) -> Answer {
         let base = self.base_url(sign_in, surface);
         // With single sign-on a link on any page would sign in somebody who didn't ask for it: the page has a button.
         let site = session.req_header().headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         if !matches!(site, None | Some(b"same-origin" | b"none")) {
-            return redirect(&format!("{base}{}", return_to.path()), std::iter::empty());
+            return redirect(&format!("{base}{}", asked.return_to.path()), std::iter::empty());
         }
         let now = self.gateway.clock.wall().timestamp();
-        match sign_in.begin(&self.gateway.sign_in, &base, Asked { return_to, again }, now) {
+        match sign_in.begin(&self.gateway.sign_in, &base, asked, now) {
             Ok(started) => redirect(&started.location, cookies::set_login(&started.cookie).into_iter()),
             Err(error) => self.failed(session, sign_in, surface, &error).await,
         }

@@ -50,6 +50,13 @@ impl Admin {
     }
 }
 
+/// The issuer has ended a session of a person.
+pub(super) fn by_issuer(session: &ServerSession, person: &Person, channel: &'static str) -> Act {
+    let mut act = Act::new("issuer", "system", peer(session), "session.end-by-issuer", named(&person.subject, &person.name));
+    act.after = json!({ "channel": channel });
+    act
+}
+
 /// A person's name in the audit log.
 fn named(subject: &str, name: &str) -> String {
     format!("{subject} ({name})")

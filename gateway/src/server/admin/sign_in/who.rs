@@ -1,5 +1,7 @@
 //! `GET /api/session`: who is signed in, and how somebody can sign in. And the sessions of all, for administrators.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
@@ -20,10 +22,13 @@ impl Admin {
             Ok(Actor::Person(signed_in)) => {
                 let found = &signed_in.session;
                 let csrf = cookies::session(session.req_header()).map(Sessions::csrf_of);
-                let ends_in = found.ends.since(self.gateway.clock.now()).as_millis();
+                let now = self.gateway.clock.now();
+                let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                let fresh_for = runtime.sign_in.as_ref().and_then(|sign_in| sign_in.fresh_for(found, now)).map(millis);
                 json!({
                     "actor": "person", "name": found.person.name, "subject": found.person.subject, "role": signed_in.role,
-                    "too_many_groups": found.person.too_many_groups, "csrf": csrf, "ends_in_ms": u64::try_from(ends_in).unwrap_or(u64::MAX),
+                    "too_many_groups": found.person.too_many_groups, "csrf": csrf, "ends_in_ms": millis(found.ends.since(now)),
+                    "fresh_for_ms": fresh_for,
                 })
             }
             Err(refusal) if refusal.reason == Reason::Session && refusal.answer.status() == StatusCode::UNAUTHORIZED => {

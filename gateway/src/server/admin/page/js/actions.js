@@ -1,5 +1,8 @@
 // What an operator can change. Each change is confirmed in a dialog, and its result is announced.
 
+// A login takes ten minutes at most.
+const PENDING_MS = 600_000;
+
 function targetQuery(member) {
   const query = new URLSearchParams({ backend: member.backend });
   if (member.deployment) query.set('deployment', member.deployment);
@@ -28,6 +31,7 @@ function askDrain(member, model) {
     title: `Drain ${nameOf(member)}?`,
     text,
     yes: 'Drain',
+    later: { act: 'drain', key: member.key },
     doing: 'Draining…',
     run: async () => {
       await gateway.change(`api/drain?${targetQuery(member)}`);
@@ -42,6 +46,7 @@ function askUndrain(member) {
     title: `Undrain ${nameOf(member)}?`,
     text: ['It takes requests again, as far as its circuit and throttle allow.'],
     yes: 'Undrain',
+    later: { act: 'undrain', key: member.key },
     doing: 'Undraining…',
     run: async () => {
       await gateway.change(`api/undrain?${targetQuery(member)}`);
@@ -56,6 +61,7 @@ function askReset(member) {
     title: `Reset ${nameOf(member)}?`,
     text: ['The gateway forgets its throttle, its circuit and its outage, and tries it with the next request. If it is still full, it says 429 again and is closed again.'],
     yes: 'Reset',
+    later: { act: 'reset', key: member.key },
     doing: 'Resetting…',
     run: async () => {
       await gateway.change(`api/reset?${targetQuery(member)}`);
@@ -70,6 +76,7 @@ function askReload(config) {
     title: 'Reload the config?',
     text: [`The gateway re-reads ${config.file}. A file with an error changes nothing.`, 'Streams in flight go on.'],
     yes: 'Reload',
+    later: { act: 'reload' },
     doing: 'Reloading…',
     run: async () => {
       const answer = await gateway.change('api/reload');
@@ -79,4 +86,22 @@ function askReload(config) {
       return `The new config is active${answer.hash ? ` (${answer.hash.slice(0, 12)})` : ''}.${restart}`;
     },
   });
+}
+
+// Somebody was sent to sign in afresh for a change: asks for it again.
+function resume(model) {
+  const text = sessionStorage.getItem(PENDING);
+  if (text === null) return;
+  sessionStorage.removeItem(PENDING);
+  const { act, key, at } = JSON.parse(text);
+  if (Date.now() - at > PENDING_MS || dialog.open) return;
+  if (act === 'reload') {
+    askReload(model.status.config);
+    return;
+  }
+  const member = model.members.find((each) => each.key === key);
+  if (!member) announce('failed', 'What you wanted to change is no longer in the config.');
+  else if (act === 'drain') askDrain(member, model);
+  else if (act === 'undrain') askUndrain(member);
+  else askReset(member);
 }

@@ -2,18 +2,20 @@
 
 const dialog = byId('ask');
 const SAID_MS = 20_000;
+const PENDING = 'spillway-pending';
 let asked = null;
 let saidTimer = 0;
 
 // `run` makes the change and returns the announcement; if it throws, the dialog stays and shows the error. `more` are
-// further nodes, such as fields; `first` gets the focus.
-function ask({ title, text, more = [], first = byId('ask-no'), yes, doing, run }) {
-  asked = { yes, doing, run, busy: false };
+// further nodes, such as fields; `first` gets the focus. `later` describes the change, to be asked for again after a sign-in.
+function ask({ title, text, more = [], first = byId('ask-no'), yes, doing, run, later = null }) {
+  asked = { yes, doing, run, later, busy: false };
   say(byId('ask-title'), title);
   byId('ask-text').replaceChildren(...text.map((line) => el('p', {}, line)), ...more);
   byId('ask-problem').replaceChildren();
   mark(byId('ask-yes'), 'aria-disabled', null);
   say(byId('ask-yes'), yes);
+  show(byId('ask-yes'), true);
   dialog.showModal();
   // The cancel button has the focus first, unless there is a field: pressing Enter twice must not drain anything.
   first.focus();
@@ -39,6 +41,8 @@ async function confirmed() {
       dialog.close();
       announce('failed', page.refusedText);
       page.refused();
+    } else if (error instanceof NotFresh) {
+      showNotFresh(question.later);
     } else {
       byId('ask-problem').replaceChildren(el('p', {}, el('strong', {}, 'That failed.')), problemView(reason));
     }
@@ -49,6 +53,20 @@ async function confirmed() {
       say(byId('ask-yes'), question.yes);
     }
   }
+}
+
+// The session is too old for a change. What was asked for waits in this tab until the person is back.
+function showNotFresh(later) {
+  const link = el('a', { 'class': 'strong', href: 'sign-in?fresh=true' }, 'Sign in again');
+  link.addEventListener('click', () => {
+    if (later) sessionStorage.setItem(PENDING, JSON.stringify({ ...later, at: Date.now() }));
+  });
+  byId('ask-problem').replaceChildren(el('p', {}, el('strong', {}, 'Show again who you are.')),
+    el('p', { 'class': 'sentence' }, 'It is too long ago that you signed in. Afterwards you come back here and are asked once more; nothing has changed yet.'),
+    el('p', {}, link));
+  // It would be refused again.
+  show(byId('ask-yes'), false);
+  link.focus();
 }
 
 // A config's errors come in lines whose columns matter; anything else is a sentence.

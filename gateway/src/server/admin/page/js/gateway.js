@@ -28,7 +28,10 @@ const gateway = {
     if (this.token) headers.authorization = `Bearer ${this.token}`;
     const response = await reached(fetch(path, { ...options, headers, cache: 'no-store', credentials: 'same-origin' }));
     if (response.status === 401) throw new Refused(await messageOf(response));
-    if (response.status === 403) throw new Denied(await messageOf(response));
+    if (response.status === 403) {
+      const { message, code } = await problemOf(response);
+      throw code === 'fresh_sign_in' ? new NotFresh(message) : new Denied(message);
+    }
     if (!response.ok) throw new Error(await messageOf(response));
     return response;
   },

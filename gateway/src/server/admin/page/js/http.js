@@ -3,13 +3,22 @@
 // The gateway doesn't know who asks.
 class Refused extends Error {}
 
-async function messageOf(response) {
+// The person must sign in afresh first.
+class NotFresh extends Error {}
+
+// A refusal's message, and its code if it has one.
+async function problemOf(response) {
   const text = await response.text().catch(() => '');
   try {
-    return JSON.parse(text).error.message;
+    const { message, code = null } = JSON.parse(text).error;
+    return { message, code };
   } catch {
-    return `The gateway answered ${response.status}${text && text.length < 300 ? `: ${text.trim()}` : ''}`;
+    return { message: `The gateway answered ${response.status}${text && text.length < 300 ? `: ${text.trim()}` : ''}`, code: null };
   }
+}
+
+async function messageOf(response) {
+  return (await problemOf(response)).message;
 }
 
 // Browsers' own messages for a failed connection differ and explain little.

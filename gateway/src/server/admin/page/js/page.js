@@ -16,6 +16,7 @@ const page = {
     this.forPerson = gateway.who?.actor === 'person';
     if (!document.hidden) this.render();
     showLink();
+    if (this.forPerson) resume(this.latest);
   },
 
   render() {
@@ -27,6 +28,7 @@ const page = {
     showFlow(this.latest);
     showPools(this.latest);
     showConsumers(status);
+    showLimits();
     showFailovers(status);
     showConfig(status);
   },

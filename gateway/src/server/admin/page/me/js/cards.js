@@ -18,18 +18,18 @@ function makeCard(consumer) {
   return { node, of, left, unlimited, models, noModels, usage, keys };
 }
 
-function updateCard(card, consumer, now) {
+function updateCard(card, consumer, me, now) {
   say(card.of, consumer.group === null ? '' : `group ${consumer.group}`);
   showLeft(card, consumer.limits);
   keep(card.models, consumer.models, (model) => model, (model) => ({ node: el('li', { 'class': 'mono' }, model) }), () => {});
   show(card.models, consumer.models.length > 0);
   show(card.noModels, consumer.models.length === 0);
-  showUsage(card.usage, consumer.usage, consumer.usage_problem, now);
+  showUsage(card.usage, consumer, me, now);
   showKeys(card.keys, consumer, now);
 }
 
 function showCards(me, now) {
-  keep(byId('consumers'), me.consumers, (consumer) => consumer.name, makeCard, (card, consumer) => updateCard(card, consumer, now));
+  keep(byId('consumers'), me.consumers, (consumer) => consumer.name, makeCard, (card, consumer) => updateCard(card, consumer, me, now));
   show(byId('jump'), me.consumers.length > 2);
   keep(byId('jump-list'), me.consumers, (consumer) => consumer.name,
     (consumer) => ({ node: el('li', {}, el('a', { href: `#${slug(consumer.name)}` }, consumer.name)) }), () => {});

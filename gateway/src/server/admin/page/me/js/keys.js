@@ -25,7 +25,7 @@ function makeKeyRow() {
   const state = el('span', { 'class': 'mark' }, glyph(), word);
   const note = el('span', { 'class': 'why' });
   const made = el('td', { 'data-label': 'Made' });
-  const used = el('td', { 'data-label': 'Last used' });
+  const used = el('td', { 'data-label': 'Last used at this node' });
   const models = el('td', { 'data-label': 'Models' });
   const rotate = el('button', { type: 'button' }, 'Rotate…');
   const revoke = el('button', { type: 'button' }, 'Revoke…');
@@ -60,7 +60,7 @@ function updateKeyRow(view, key, consumer, now) {
 }
 
 function keyTable(caption) {
-  const heads = ['Key', 'State', 'Made', 'Last used', 'Models', ''];
+  const heads = ['Key', 'State', 'Made', 'Last used at this node', 'Models', ''];
   const rows = el('tbody');
   const last = heads.length - 1;
   const cells = heads.map((text, at) => (at === last ? el('td') : el('th', { scope: 'col' }, text)));
@@ -87,8 +87,11 @@ function showKeys(view, consumer, now) {
   const { making } = consumer;
   const [past, valid] = [consumer.keys.filter((key) => isOver(key, now)), consumer.keys.filter((key) => !isOver(key, now))];
   const full = making.possible && making.valid >= making.max;
-  const why = making.possible ? (full ? 'Revoke one to make another.' : '') : making.why;
-  say(view.room, [making.possible ? `${count(making.valid)} of at most ${plural(making.max, 'key')}.` : '', why].filter(Boolean).join(' '));
+  const tooMany = making.valid - making.max + 1;
+  const why = making.possible ? (full ? `Revoke ${tooMany === 1 ? 'one' : count(tooMany)} to make another.` : '') : making.why;
+  // Administrators may have made more than owners may.
+  const number = making.valid > making.max ? `${plural(making.valid, 'valid key')}; owners may make up to ${count(making.max)}.` : `${count(making.valid)} of at most ${plural(making.max, 'key')}.`;
+  say(view.room, [making.possible ? number : '', why].filter(Boolean).join(' '));
   show(view.make, making.possible && !full);
   show(view.none, valid.length === 0);
   say(view.none, making.possible ? 'No key is valid. Make one to call the gateway.' : 'There is no key.');
@@ -101,7 +104,7 @@ function showKeys(view, consumer, now) {
 }
 
 function askRevoke(consumer, key) {
-  const used = key.last_use === null ? 'It has not been used since the gateway started.' : `It was last used ${ago(key.last_use * 1000, page.now)}.`;
+  const used = key.last_use === null ? 'It has not been used at this node since the node started.' : `It was last used at this node ${ago(key.last_use * 1000, page.now)}.`;
   ask({
     title: `Revoke ${keyName(key)}?`,
     text: [`Requests with this key of ${consumer.name} are refused from now on. ${used}`, 'This can\'t be undone.'],

@@ -1,4 +1,4 @@
-// What a consumer used: today, this month, and by day and model.
+// What a consumer used at this node: today, this month, and by day and model.
 
 function partOf(name, sums) {
   const value = el('dd');
@@ -28,8 +28,9 @@ function makeUsage() {
   const titled = el('div', { 'class': 'head small' }, el('h3', {}, 'The last 30 days'), el('label', { 'class': 'tool' }, el('span', { 'class': 'unseen' }, 'Show '), measure));
   const chart = el('div', { 'class': 'days' }, titled, canvas, el('table', { 'class': 'plain-table by-model' }, caption, head, models), details);
   const none = el('p', { 'class': 'empty' });
-  const node = el('div', { 'class': 'usage' }, none, stats, chart);
-  const view = { node, parts, stats, measure, picture, canvas, caption, models, days, dayCaption, chart, none, usage: null, now: 0, drawn: '' };
+  const scope = el('p', { 'class': 'quiet' });
+  const node = el('div', { 'class': 'usage' }, scope, none, stats, chart);
+  const view = { node, scope, parts, stats, measure, picture, canvas, caption, models, days, dayCaption, chart, none, usage: null, now: 0, drawn: '' };
   measure.addEventListener('change', () => drawUsage(view));
   new ResizeObserver(() => drawUsage(view)).observe(canvas);
   watchScroll(scroll);
@@ -82,14 +83,23 @@ function showModels(view, colour, last) {
     el('td', { 'class': 'number' }, count(row.requests)), el('td', { 'class': 'number' }, count(row.input_tokens + row.output_tokens)), el('td', { 'class': 'number' }, dollars(row.cost_usd)))));
 }
 
-function showUsage(view, usage, problem, now) {
+// Each node's ledger has what that node answered.
+function scopeOf(consumer, me) {
+  if (!me.all_nodes) return 'Used at this node.';
+  return `Used at this node. For a report over all nodes ask ${me.contact ?? 'those who run the gateway'}: spillway usage --all-nodes --consumer ${consumer.name}`;
+}
+
+function showUsage(view, consumer, me, now) {
+  const { usage, usage_problem: problem } = consumer;
   Object.assign(view, { usage, now });
   const some = usage !== null && usage.days.length > 0;
   show(view.stats, usage !== null && (some || usage.month.requests > 0));
   show(view.chart, some);
   show(view.none, !some);
+  show(view.scope, usage !== null);
+  say(view.scope, scopeOf(consumer, me));
   if (usage === null) say(view.none, problem ?? 'This gateway has no ledger, so it can\'t say what was used.');
-  else if (!some) say(view.none, 'Nothing was used in the last 30 days.');
+  else if (!some) say(view.none, 'Nothing was used at this node in the last 30 days.');
   if (usage === null) return;
   for (const part of view.parts) {
     const [value, note] = part.sums(usage);
