@@ -180,8 +180,9 @@ impl Drop for Frozen<'_> {
 /// Follows the new process until it accepts connections; `pid` is set as soon as it is known.
 async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, pid: &mut Option<u32>) -> Result<(), HandoverError> {
     let reachable = Reachable::of(&gateway.runtime.load());
-    // If this fails, the new process has ended, and may have said why.
-    let _ = tokio::time::timeout(READY, send(stream, &Message::Reachable { reachable })).await;
+    let told = tokio::time::timeout(READY, send(stream, &Message::Reachable { reachable })).await;
+    // If the stream is broken, the new process has ended, and may have said why.
+    let _ = told.map_err(|_| HandoverError::TooSlow)?;
     let prepared = async {
         loop {
             match receive(stream).await {
