@@ -82,7 +82,6 @@ impl Drop for Round<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future as _;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
