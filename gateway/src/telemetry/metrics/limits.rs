@@ -34,7 +34,8 @@ impl LimitFamilies {
                 &["scope", "limit", "window", "percent"],
             )?,
             shared: to.gauge("spillway_limits_shared", "Whether limits are shared with the other nodes; 0 without Redis.")?,
-            redis_failures: to.counter("spillway_redis_failures_total", "Calls to Redis that failed, or took longer than a request waits.")?,
+            redis_failures: to
+                .counter("spillway_redis_failures_total", "Calls to Redis that failed, or took longer than a request waits.")?,
             objects_unshared: to.counter("spillway_stored_objects_unshared_total", "Stored objects that other nodes don't know.")?,
         })
     }
