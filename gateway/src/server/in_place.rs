@@ -40,7 +40,7 @@ impl Running {
         let gateway = self.gateway.clone();
         let (next, taken) = tokio::join!(next, hand_over_to(ours, &gateway));
         let (next, taken) = (next?, taken?);
-        tokio::spawn(self.end(Ending::HandedOver(taken), std::future::pending()));
+        tokio::spawn(self.end(Ending::HandedOver(Box::new(taken)), std::future::pending()));
         Ok(next)
     }
 }

@@ -118,7 +118,7 @@ impl Running {
             replies.extend(std::iter::from_fn(|| self.upgrades.try_recv().ok()));
             replies.into_iter().for_each(|reply| drop(reply.send(result.clone())));
             if let Ok(taken) = taken {
-                break Ending::HandedOver(taken);
+                break Ending::HandedOver(Box::new(taken));
             }
         };
         let server = self.gateway.runtime.load().config.server.clone();

@@ -66,7 +66,7 @@ pub(super) enum Ending {
     /// It was stopped.
     Stop,
     /// Another process has taken over.
-    HandedOver(TakenOver),
+    HandedOver(Box<TakenOver>),
 }
 
 impl Running {

@@ -9,9 +9,7 @@ use crate::support::*;
 
 async fn gateway(server: &str) -> (Gateway, ScriptedBackend) {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let text = config(&[member("a", &backend, 1)], "", "")
-        .replace(way_in(), "")
-        .replace("#server", &format!("fast_path = true\n{server}"));
+    let text = config(&[member("a", &backend, 1)], "", "").replace(way_in(), "").replace("#server", &format!("fast_path = true\n{server}"));
     (Gateway::start(&text).await, backend)
 }
 

@@ -130,15 +130,15 @@ async fn an_id_token_is_no_logout_token_and_the_other_way_round() {
     let scene = Scene::start().await;
     let mut browser = signed_in(&scene, json!({ "sid": "one" })).await;
     scene.issuer.claims(json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} }, "jti": "id-token" }));
-    let kept = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let kept = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
     let keep = std::sync::Arc::clone(&kept);
     scene.issuer.sign_with(move |signer, claims| {
         let token = signer.token("a", claims);
-        keep.lock().unwrap().clone_from(&token);
+        keep.lock().clone_from(&token);
         token
     });
     browser.sign_in().await;
-    let id_token = kept.lock().unwrap().clone();
+    let id_token = kept.lock().clone();
     let answer = send(&scene, &format!("logout_token={id_token}")).await;
     assert_eq!((answer.status, answer.text().contains("nonce")), (400, true), "{}", answer.text());
     scene.issuer.claims(json!({ "nonce": null }));
