@@ -380,7 +380,7 @@ impl World {
     /// What a node has of each part of each limit, and what the memory knows of it.
     fn shares(&self, node: usize, until: Option<Duration>) -> Vec<(Key, u64, u64)> {
         let mut all = Vec::new();
-        for (at, Held { scope, last, mine }) in self.nodes[node].scopes.iter().enumerate() {
+        for (at, Held { scope, last, mine, .. }) in self.nodes[node].scopes.iter().enumerate() {
             let Some((proposal, share)) = mine else { continue };
             if until.is_some_and(|until| last.at().is_some_and(|last| last > until)) {
                 continue;
