@@ -332,7 +332,9 @@ async fn a_quota_that_is_used_up_is_told_from_one_that_cannot_be_checked() {
     let got = ask_as(nodes[1].address, "crm", &body()).await;
     assert!(got.text().contains("consumer 'crm' has used its quota of 2000 tokens per year; it starts again in"), "{}", got.text());
     assert_eq!(got.header("x-should-retry"), Some("false"));
-    assert_eq!(used.load(Ordering::SeqCst), 2000);
+    // A request reserves a little more than it uses: the last one may not fit.
+    let all = used.load(Ordering::SeqCst);
+    assert!((1900..=2000).contains(&all), "{all}");
     redis_cli(server.port, &["FLUSHALL"]);
     eventually("nobody knows what the other has used", async || said(&nodes[0]).await == is(503, "quota_unknown")).await;
     eventually("both have said what they have used", async || said(&nodes[0]).await == is(403, "quota_exceeded")).await;
@@ -341,7 +343,7 @@ async fn a_quota_that_is_used_up_is_told_from_one_that_cannot_be_checked() {
         eventually("the loss is seen", async || node.metric("spillway_limits_shared").await == 0.0).await;
         assert_eq!(said(node).await, is(403, "quota_exceeded"), "nothing was left when they agreed last");
     }
-    assert_eq!(used.load(Ordering::SeqCst), 2000);
+    assert_eq!(used.load(Ordering::SeqCst), all);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -350,7 +352,8 @@ async fn who_has_used_its_part_while_redis_is_away_may_try_again() {
     let server = RedisServer::start(None);
     let (backend, used) = counting().await;
     let limits = format!("[consumers.limits]\ntoken_quota = {{ tokens = {QUOTA}, period = \"year\" }}\n");
-    let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", &limits) + &redis(server.port)));
+    let shared = redis(server.port) + "nodes = 2\n";
+    let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", &limits) + &shared));
     let nodes = [Gateway::start(&text).await, Gateway::start(&text).await];
     for node in &nodes {
         assert_eq!(said(node).await, is(200, ""));
