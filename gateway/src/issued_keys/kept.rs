@@ -20,8 +20,7 @@ const FAILING: Duration = Duration::from_secs(2);
 const FORGET: u32 = 240;
 /// How often nodes exchange keys.
 const EXCHANGE: Duration = Duration::from_millis(200);
-/// How long a start waits for each answer of Redis, and for all of them.
-const FIRST: Duration = Duration::from_millis(600);
+/// How long a start waits for all keys.
 const ALL: Duration = Duration::from_secs(10);
 /// Keys in one piece of what is handed over.
 const PIECE: usize = 5000;
@@ -57,7 +56,7 @@ impl IssuedKeys {
     /// Reads what other nodes know, for a process that starts: all of it, as long as Redis answers, and for a few seconds at
     /// most. Returns at once without Redis.
     pub async fn join(&self) {
-        let all = async { while matches!(timeout(FIRST, self.exchange_once()).await, Ok(Some(true))) {} };
+        let all = async { while matches!(timeout(LIMIT, self.exchange_once()).await, Ok(Some(true))) {} };
         if timeout(ALL, all).await.is_err() {
             warn!("not all issued keys could be read from Redis in time: the others are refused until they are read");
         }

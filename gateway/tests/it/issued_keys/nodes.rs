@@ -252,7 +252,12 @@ async fn slowly(port: u16, delay: Duration) -> u16 {
                 let mut bytes = vec![0; 1 << 20];
                 while let Ok(length @ 1..) = far_read.read(&mut bytes).await {
                     tokio::time::sleep(delay).await;
-                    if near_write.write_all(&bytes[..length]).await.is_err() {
+                    let mut answer = bytes[..length].to_vec();
+                    // What has come meanwhile is not late once more.
+                    while let Ok(more @ 1..) = far_read.try_read(&mut bytes) {
+                        answer.extend_from_slice(&bytes[..more]);
+                    }
+                    if near_write.write_all(&answer).await.is_err() {
                         break;
                     }
                 }
