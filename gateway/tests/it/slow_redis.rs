@@ -142,8 +142,9 @@ async fn a_burst_is_admitted_as_far_as_its_quota_goes() {
         }
     }
     assert_eq!(used.load(Ordering::SeqCst), 3 * BURST as u64 * 50);
-    // What is left is for a hundred requests.
-    assert_eq!(steadily(gateway.address, Duration::ZERO, 110).await.0, 100);
+    // What is left is for a hundred requests; each reserves a little more than it uses, so the last one may not fit.
+    let more = steadily(gateway.address, Duration::ZERO, 110).await.0;
+    assert!((99..=100).contains(&more), "{more}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,5 +167,5 @@ async fn a_request_asks_for_all_its_limits_at_once() {
         names.iter().all(|name| asked.contains(&format!("rates:{name}")))
     })
     .await;
-    assert_eq!(asking.await.unwrap(), 429, "it doesn't wait until there is an answer");
+    assert_eq!(asking.await.unwrap(), 200, "it goes on alone, and doesn't wait until there is an answer");
 }

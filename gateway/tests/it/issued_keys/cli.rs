@@ -35,7 +35,8 @@ async fn keys_are_issued_rotated_and_revoked_at_the_running_gateway() {
     let row = list.lines().find(|line| line.contains(&id)).unwrap();
     assert!(row.starts_with("crm") && row.contains(" ci ") && row.contains("valid until ") && row.ends_with("just now"), "{list}");
     let answer: Value = serde_json::from_str(&said(&keys(&process, &["list", "--json"]).await)).unwrap();
-    assert_eq!(answer["keys"].as_array().unwrap(), &listed(process.admin).await);
+    let issued: Vec<Value> = answer["keys"].as_array().unwrap().iter().filter(|key| key["source"] == "issued").cloned().collect();
+    assert_eq!(issued, listed(process.admin).await);
     assert!(said(&keys(&process, &["revoke", &id]).await).ends_with("is revoked"));
     assert_eq!(chat_with(process.address, &first).await, 401);
     let list = said(&keys(&process, &["list"]).await);
