@@ -1,7 +1,9 @@
 //! Of equal requests at the same time, one is sent; the others wait for its answer.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use spillway_plugins::cache::CacheKey;
@@ -21,11 +23,19 @@ pub enum FlightState {
 /// Number of locks, so that requests with different keys seldom wait for the same one.
 const SHARDS: usize = 16;
 
-type Shard = Mutex<HashMap<CacheKey, watch::Receiver<FlightState>>>;
+/// The flights under way, each with its channel if somebody waits for it: mostly nobody does.
+type Shard = Mutex<HashMap<CacheKey, Option<watch::Sender<FlightState>>>>;
 
 /// The flights under way.
 #[derive(Debug, Clone, Default)]
-pub struct Flights(Arc<[Shard; SHARDS]>);
+pub struct Flights(Arc<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    shards: [Shard; SHARDS],
+    /// How many have ended, or are about to.
+    ended: AtomicU64,
+}
 
 /// The part of a request in a flight.
 #[derive(Debug)]
@@ -40,38 +50,58 @@ pub enum FlightRole {
 #[derive(Debug)]
 pub struct Flight {
     key: CacheKey,
-    state: watch::Sender<FlightState>,
     flights: Flights,
+    ended: bool,
 }
 
 impl Flights {
     fn shard(&self, key: &CacheKey) -> &Shard {
-        &self.0[usize::from(key.0[0]) % SHARDS]
+        &self.0.shards[usize::from(key.0[0]) % SHARDS]
+    }
+
+    /// How many have ended. A flight's answer is in the cache before it is counted, and it is counted before another
+    /// flight with its key can begin.
+    pub fn ended(&self) -> u64 {
+        self.0.ended.load(Ordering::Acquire)
     }
 
     /// Joins the flight for `key`, or begins it.
     pub fn board(&self, key: CacheKey) -> FlightRole {
-        let mut shard = self.shard(&key).lock();
-        if let Some(flight) = shard.get(&key) {
-            return FlightRole::Follow(flight.clone());
+        match self.shard(&key).lock().entry(key) {
+            MapEntry::Occupied(mut flight) => {
+                let state = flight.get_mut().get_or_insert_with(|| watch::Sender::new(FlightState::InFlight));
+                FlightRole::Follow(state.subscribe())
+            }
+            MapEntry::Vacant(none) => {
+                none.insert(None);
+                FlightRole::Lead(Flight { key, flights: self.clone(), ended: false })
+            }
         }
-        let (state, receiver) = watch::channel(FlightState::InFlight);
-        shard.insert(key, receiver);
-        drop(shard);
-        FlightRole::Lead(Flight { key, state, flights: self.clone() })
     }
 }
 
 impl Flight {
     /// Reports the result to the requests that wait.
-    pub fn end(self, state: FlightState) {
-        self.state.send_replace(state);
+    pub fn end(mut self, state: FlightState) {
+        if let Some(waited) = self.remove() {
+            waited.send_replace(state);
+        }
+    }
+
+    /// Ends the flight. Returns its channel, if somebody waits.
+    fn remove(&mut self) -> Option<watch::Sender<FlightState>> {
+        self.ended = true;
+        self.flights.0.ended.fetch_add(1, Ordering::Release);
+        self.flights.shard(&self.key).lock().remove(&self.key).flatten()
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.flights.shard(&self.key).lock().remove(&self.key);
+        // Another request may have begun a flight with this key since it ended.
+        if !self.ended {
+            self.remove();
+        }
     }
 }
 
@@ -90,6 +120,19 @@ mod tests {
         flight.end(FlightState::Stored);
         assert_eq!(other.wait_for(|state| *state != FlightState::InFlight).await.map(|state| *state).ok(), Some(FlightState::Stored));
         assert!(matches!(flights.board(KEY), FlightRole::Lead(_)), "it is over");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_flight_is_counted_and_ends_no_other_one() {
+        let flights = Flights::default();
+        let FlightRole::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
+        assert_eq!(flights.ended(), 0);
+        flight.end(FlightState::NotKept);
+        assert_eq!(flights.ended(), 1);
+        let FlightRole::Lead(flight) = flights.board(KEY) else { panic!("it is over") };
+        assert!(matches!(flights.board(KEY), FlightRole::Follow(_)), "it is still under way");
+        drop(flight);
+        assert_eq!(flights.ended(), 2);
     }
 
     #[tokio::test]

@@ -60,7 +60,7 @@ impl AnswerCache {
         let now = clock.wall().timestamp_millis();
         let memory = match before {
             Some(before) if (before.rules.max_memory, before.rules.ttl) == (rules.max_memory, rules.ttl) => Arc::clone(&before.memory),
-            _ => Arc::new(Memory::new(rules.max_memory as u64, rules.ttl)),
+            _ => Arc::new(Memory::new(rules.max_memory as u64)),
         };
         let remote = match before.and_then(|before| before.remote.clone()) {
             Some(known) => Some(known),
@@ -96,7 +96,6 @@ impl AnswerCache {
             return;
         }
         self.memory.put(key, Arc::new(entry));
-        self.memory.settle();
         self.report_size();
     }
 
@@ -133,6 +132,11 @@ impl AnswerCache {
         if let Some(semantic) = &self.semantic {
             semantic.flush(limit).await;
         }
+    }
+
+    /// How many flights have ended. As long as it stays the same, no flight has brought an answer.
+    pub fn flights_ended(&self) -> u64 {
+        self.flights.ended()
     }
 
     /// Joins the flight for a key, or begins it.

@@ -25,7 +25,7 @@ pub(super) enum Job {
 }
 
 /// Most requests that are written together.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 /// How often the files are checked while there are no requests.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long requests are collected. While the threads sleep, handing one over doesn't wake them.

@@ -48,9 +48,11 @@ pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut Request
     let runtime = &ctx.facts.runtime;
     if runtime.access_log.is_on() || logged.is_some() {
         let line = line(&over);
-        runtime.access_log.write(&line);
         if let (Some(logged), Some(model_request), Some(log)) = (logged, over.model_request, &runtime.prompt_log) {
-            logged::write(log, logged, model_request.api, over.reply.streamed, &line);
+            let facts = runtime.access_log.write_json(&line);
+            logged::write(log, logged, model_request.api, over.reply.streamed, line, facts);
+        } else {
+            runtime.access_log.write(&line);
         }
     }
     traced::write(&over);

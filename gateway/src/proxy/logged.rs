@@ -98,14 +98,13 @@ pub(super) fn take(body: &mut RequestBody, copies: &mut Copies) -> Option<Logged
     Some(*logged)
 }
 
-/// Sends a request to the log; `line` has everything else that is known of it.
-pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, line: &RequestLine<'_>) {
-    let mut line = line.clone();
+/// Sends a request to the log; `line` has everything else that is known of it, and `facts` is that as JSON.
+pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, mut line: RequestLine<'_>, mut facts: Vec<u8>) {
     // A caller chooses its id: it may contain anything.
     if logged.level != Level::Full && matches!(log.rules.redactor.redact(line.id), Cow::Owned(_)) {
         line.id = "[redacted]";
+        facts = line.to_json();
     }
-    let facts = line.to_json();
     let answer = logged.answer.and_then(Copied::part);
     // The share of the buffer budget is given back: the log has its own limit.
     let body = logged.body.map(|body| Part { bytes: body.bytes().clone(), cut: false });

@@ -38,6 +38,7 @@ pub(super) async fn find(
     awaited: bool,
 ) -> Result<Found, IntakeError> {
     let now = || gateway.clock.wall().timestamp_millis();
+    let ended = cache.flights_ended();
     if let Some(entry) = cache.get(&key, now()).filter(|entry| within(entry)) {
         return Ok(Found::Answer(entry));
     }
@@ -50,7 +51,7 @@ pub(super) async fn find(
         let mut flight = match cache.board(key) {
             FlightRole::Lead(flight) => {
                 // It may have been cached in between, or another node may have the answer.
-                let mut entry = cache.get(&key, now());
+                let mut entry = if cache.flights_ended() == ended { None } else { cache.get(&key, now()) };
                 if entry.is_none() {
                     entry = fetch(gateway, cache, timing, &key, now()).await;
                 }

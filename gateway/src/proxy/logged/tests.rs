@@ -131,7 +131,8 @@ async fn written(level: Level, id: &str) -> Value {
         overhead_us: 4,
     };
     let log = gateway.runtime.load().prompt_log.clone().unwrap();
-    write(&log, logged, Api::Chat, false, &line);
+    let facts = line.to_json();
+    write(&log, logged, Api::Chat, false, line, facts);
     log.flush(std::time::Duration::from_secs(10)).await;
     serde_json::from_str(&std::fs::read_to_string(folder.path().join("prompts.jsonl")).unwrap()).unwrap()
 }

@@ -81,6 +81,24 @@ impl AccessLog {
         }
     }
 
+    /// Hands over a line that is also needed as JSON. Returns that.
+    pub fn write_json(&self, line: &RequestLine<'_>) -> Vec<u8> {
+        let json = line.to_json();
+        match &self.lines {
+            Some(lines) if !self.rules.text => {
+                let taken = lines.fill(|waiting| {
+                    waiting.extend_from_slice(&json);
+                    waiting.push(b'\n');
+                });
+                if !taken {
+                    self.dropped.inc();
+                }
+            }
+            _ => self.write(line),
+        }
+        json
+    }
+
     /// Hands over a line, or counts it as lost.
     pub fn write(&self, line: &RequestLine<'_>) {
         let Some(lines) = &self.lines else { return };
