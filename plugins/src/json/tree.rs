@@ -320,12 +320,18 @@ mod tests {
         ];
         leaf.prop_recursive(4, 40, 4, |inner| {
             // Names that occur twice, and escaped ones.
-            let member = (r#"(a|b|\\u0061|\\n){0,2}"#, inner.clone()).prop_map(|(name, value)| format!(" \"{name}\" :{value}"));
+            let member = (r#"(a|b|\\u0061|\\\\u0061|\\n){0,2}"#, inner.clone()).prop_map(|(name, value)| format!(" \"{name}\" :{value}"));
             prop_oneof![
                 prop::collection::vec(inner, 0..4).prop_map(|all| format!("[{}]", all.join(" ,"))),
                 prop::collection::vec(member, 0..4).prop_map(|all| format!("{{{}}}", all.join(","))),
             ]
         })
+    }
+
+    #[test]
+    fn a_name_with_a_backslash_is_not_the_escaped_one() {
+        let tree = Tree::parse(br#"{"a\\u0062":1,"a\u0062":2}"#).unwrap();
+        assert_eq!((tree.root().get(r"a\u0062").bytes(), tree.root().get("ab").bytes()), (&b"1"[..], &b"2"[..]));
     }
 
     proptest! {
