@@ -116,6 +116,7 @@ test('by keyboard: sign in, make a key, call, revoke, and the call is refused', 
   await page.keyboard.press('Tab');
   await page.keyboard.press('Enter');
   await page.locator('#made').waitFor({ state: 'hidden' });
+  await page.waitForFunction(() => document.querySelector('#made-key').value === '');
   assert.doesNotMatch(await page.content(), new RegExp(key), 'the key is gone from the page');
   assert.equal(await field.inputValue(), '');
   assert.equal(await call(key), 200);
