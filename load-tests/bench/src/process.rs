@@ -78,7 +78,7 @@ fn write_config(directory: &Path, backend: &Backend, variant: Variant<'_>) -> (S
         ca = format!("ca = \"{}\"\n", tls.ca.display());
     }
     let mut text = format!(
-        "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\nfast_path = {fast_path}\n{state}\n"
+        "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\nallow_literal_secrets = true\nfast_path = {fast_path}\n{state}\n"
     );
     let _ = write!(text, "[log]\naccess = \"{}\"\n\n", log.display());
     let mut members = Vec::new();
