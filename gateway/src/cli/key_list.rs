@@ -10,6 +10,7 @@ use spillway_plugins::auth::Validity;
 use super::admin::{self, Connection};
 use crate::clock::Clock;
 use crate::config::{Config, identifier};
+use crate::issued_keys::state as key_state;
 
 #[derive(Debug, Args)]
 pub(super) struct ListArguments {
@@ -54,14 +55,9 @@ fn of_config(config: &Config, now: i64) -> Vec<Value> {
     let keys = config.consumers.iter().flat_map(|consumer| consumer.keys.iter().map(move |key| (consumer, key)));
     keys.map(|(consumer, key)| {
         let Validity { not_before, expires } = key.validity;
-        let state = match () {
-            () if expires.is_some_and(|until| until <= now) => "expired",
-            () if not_before.is_some_and(|from| now < from) => "not yet",
-            () => "valid",
-        };
         json!({
             "consumer": &*consumer.name, "id": identifier(&key.stored), "hint": key.hint, "created": key.created,
-            "not_before": not_before, "expires": expires, "state": state,
+            "not_before": not_before, "expires": expires, "state": key_state(key.validity, false, true, now),
         })
     })
     .collect()

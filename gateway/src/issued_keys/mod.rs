@@ -11,6 +11,7 @@ mod error;
 mod exchange;
 mod file;
 mod kept;
+mod key_state;
 mod live;
 mod memory;
 mod random_key;
@@ -23,6 +24,7 @@ mod text;
 mod when;
 
 pub use error::{IssueError, KeyFileError, KeysError};
+pub use key_state::state;
 pub use live::{LiveKey, LiveKeys};
 pub use random_key::{NoRandomNumbers, random_id, random_key};
 pub use shapes::{Issued, KeyRecord, NewKey};

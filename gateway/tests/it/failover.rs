@@ -348,17 +348,21 @@ async fn a_consumer_stays_inside_its_fence() {
     assert!(here.received().iter().chain(&there.received()).all(|r| r.header("api-key").is_none()));
 }
 
-#[tokio::test]
-async fn health_checks_take_a_member_out_and_bring_it_back() {
+/// A backend whose health check at `/health` fails until the flag is set.
+pub async fn checked_backend() -> (ScriptedBackend, std::sync::Arc<std::sync::atomic::AtomicBool>) {
     let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let a = ScriptedBackend::start({
-        let healthy = healthy.clone();
-        move |request| match request.path() {
-            "/health" if !healthy.load(std::sync::atomic::Ordering::SeqCst) => Reply::json(503, "{}"),
-            _ => Reply::json(200, answer("x")),
-        }
+    let told = healthy.clone();
+    let backend = ScriptedBackend::start(move |request| match request.path() {
+        "/health" if !told.load(std::sync::atomic::Ordering::SeqCst) => Reply::json(503, "{}"),
+        _ => Reply::json(200, answer("x")),
     })
     .await;
+    (backend, healthy)
+}
+
+#[tokio::test]
+async fn health_checks_take_a_member_out_and_bring_it_back() {
+    let (a, healthy) = checked_backend().await;
     let b = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let pool = "[pools.health]\npath = \"/health\"\ninterval = \"50ms\"\nunhealthy_after = 1";
     let gateway = Gateway::start(&config(&[member("a", &a, 1), member("b", &b, 2)], pool, "")).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
 use spillway_testkit::client::{self, Connection, post};
 
+use crate::failover::checked_backend;
 use crate::support::*;
 use crate::traffic::Traffic;
 
@@ -231,15 +232,7 @@ async fn acts_on_the_old_process_are_refused_once_another_one_takes_over() {
 
 #[tokio::test]
 async fn a_member_whose_health_check_fails_gets_nothing_from_the_next_process_either() {
-    let healthy = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let a = ScriptedBackend::start({
-        let healthy = healthy.clone();
-        move |request| match request.path() {
-            "/health" if !healthy.load(std::sync::atomic::Ordering::SeqCst) => Reply::json(503, "{}"),
-            _ => Reply::json(200, answer("x")),
-        }
-    })
-    .await;
+    let (a, healthy) = checked_backend().await;
     let b = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let pool = "[pools.health]\npath = \"/health\"\ninterval = \"200ms\"\nunhealthy_after = 3\nhealthy_after = 2";
     let process = Process::launch(&config(&[member("a", &a, 1), member("b", &b, 2)], pool, ""), &[]).await;

@@ -92,6 +92,8 @@ struct Columns {
     quantity: usize,
     unit: usize,
     cost: usize,
+    /// Whether all costs are in US dollars, whatever the bill's currency.
+    in_usd: bool,
     currency: Option<usize>,
     further: Vec<usize>,
     product: Option<usize>,
@@ -115,6 +117,7 @@ impl Columns {
             quantity: needed(QUANTITY)?,
             unit: needed(UNIT)?,
             cost: in_usd.map_or_else(|| needed(COST), Ok)?,
+            in_usd: in_usd.is_some(),
             currency: CURRENCY.iter().find_map(|name| named(name)).filter(|_| in_usd.is_none()),
             further: FURTHER.iter().filter_map(|name| named(name)).collect(),
             product: named("ProductName").or_else(|| named("Product")),
@@ -156,8 +159,7 @@ impl Bill {
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(export);
         let headers = reader.headers()?;
         let (columns, fields) = (Columns::find(headers)?, headers.len());
-        let in_usd = headers.iter().any(|header| header.trim().eq_ignore_ascii_case(COST_IN_USD));
-        let mut bill = Bill { currency: in_usd.then(|| "USD".to_owned()), ..Bill::default() };
+        let mut bill = Bill { currency: columns.in_usd.then(|| "USD".to_owned()), ..Bill::default() };
         let mut known = Known { config, backends: HashMap::new(), meters: HashMap::new() };
         let mut record = csv::StringRecord::new();
         while reader.read_record(&mut record)? {
@@ -175,15 +177,14 @@ impl Bill {
         let (meter, charge) = (line.text(columns.meter), line.optional(columns.charge));
         let product = line.optional(columns.product);
         if is_reservation(meter, product, charge) {
-            self.note_currency(line, columns)?;
+            let cost = self.cost(line, columns)?;
             let name = if product.is_empty() { meter } else { product };
             let charge = if charge.is_empty() { "Purchase" } else { charge };
-            self.reservations.entry((name.to_owned(), charge.to_owned())).or_default().add(line.number(columns.cost)?);
+            self.reservations.entry((name.to_owned(), charge.to_owned())).or_default().add(cost);
             return Ok(());
         }
         let Some(backend) = known.backend(line.text(columns.resource)) else { return Ok(()) };
-        self.note_currency(line, columns)?;
-        let cost = line.number(columns.cost)?;
+        let cost = self.cost(line, columns)?;
         let Some((billed_as, kind)) = known.meter(meter) else {
             self.skipped.entry((backend, meter.to_owned())).or_default().add(cost);
             return Ok(());
@@ -210,18 +211,16 @@ impl Bill {
         Ok(())
     }
 
-    /// Costs in two currencies can't be added up.
-    fn note_currency(&mut self, line: &Line<'_>, columns: &Columns) -> Result<(), ReconcileError> {
+    /// A line's cost. Costs in two currencies can't be added up.
+    fn cost(&mut self, line: &Line<'_>, columns: &Columns) -> Result<f64, ReconcileError> {
         let here = line.optional(columns.currency);
         match &self.currency {
-            _ if here.is_empty() => Ok(()),
-            Some(before) if before.eq_ignore_ascii_case(here) => Ok(()),
-            Some(before) => Err(line.bad(format!("its cost is in {here}, those before in {before}: export one currency at a time"))),
-            None => {
-                self.currency = Some(here.to_owned());
-                Ok(())
-            }
+            _ if here.is_empty() => {}
+            Some(before) if before.eq_ignore_ascii_case(here) => {}
+            Some(before) => return Err(line.bad(format!("its cost is in {here}, those before in {before}: export one currency at a time"))),
+            None => self.currency = Some(here.to_owned()),
         }
+        line.number(columns.cost)
     }
 }
 

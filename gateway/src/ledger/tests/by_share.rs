@@ -44,6 +44,19 @@ pub(super) fn prices() -> PricesByShare {
     prices
 }
 
+/// Adds what each owes for an hour, in dollars, worked out here a second time: crm, lab, field, other, nobody. `tokens`: what
+/// the first four used in it.
+pub(super) fn owe_hour(owed: &mut [f64; 5], tokens: [u64; 4]) {
+    owed[0] += 7.53 * 0.4;
+    match (tokens[1], tokens[2]) {
+        (0, 0) => [1, 2].into_iter().for_each(|who| owed[who] += 7.53 * 0.25 / 2.0),
+        (lab, field) => {
+            [(1, lab), (2, field)].into_iter().for_each(|(who, used)| owed[who] += 7.53 * 0.25 * used as f64 / (lab + field) as f64)
+        }
+    }
+    owed[if tokens[3] > 0 { 3 } else { 4 }] += 7.53 * 0.35;
+}
+
 pub(super) fn cost(rows: &[UsageRow], consumer: Option<&str>) -> f64 {
     rows.iter().filter(|row| row.by["consumer"].as_str() == consumer).map(|row| row.cost_usd.unwrap()).sum()
 }
@@ -55,7 +68,6 @@ fn a_month_by_shares_is_right_to_the_cent() {
     let mut writer = writer_with(folder.path(), prices());
     let mut rng = fastrand::Rng::with_seed(20_261_101);
     let hour = Money::from_usd(7.53).unwrap();
-    // What each owes, in dollars, worked out here a second time: crm, lab, field, other, nobody.
     let mut owed = [0.0; 5];
     for number in 0..HOURS {
         writer.keep_house_at(FIRST + number * HOUR + 1);
@@ -71,14 +83,7 @@ fn a_month_by_shares_is_right_to_the_cent() {
             })
             .collect();
         writer.write(&rows);
-        owed[0] += 7.53 * 0.4;
-        match (tokens[1], tokens[2]) {
-            (0, 0) => [1, 2].into_iter().for_each(|who| owed[who] += 7.53 * 0.25 / 2.0),
-            (lab, field) => {
-                [(1, lab), (2, field)].into_iter().for_each(|(who, used)| owed[who] += 7.53 * 0.25 * used as f64 / (lab + field) as f64)
-            }
-        }
-        owed[if tokens[3] > 0 { 3 } else { 4 }] += 7.53 * 0.35;
+        owe_hour(&mut owed, tokens);
     }
     assert!(owed.iter().all(|usd| *usd > 300.0), "every case occurs: {owed:?}");
     let all = FIRST + HOURS * HOUR;

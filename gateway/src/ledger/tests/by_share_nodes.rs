@@ -12,7 +12,7 @@ use super::super::row::Row;
 use super::super::ship::rounds::{Round, Rounds};
 use super::super::usage::UsageQuery;
 use super::super::writer::Writer;
-use super::by_share::{FIRST, cents, cost, prices};
+use super::by_share::{FIRST, cents, cost, owe_hour, prices};
 use super::{place, row, writer_with};
 use crate::config::{Payer, PriceByShare, ShipRules, ShipTo};
 use crate::ledger::Cost;
@@ -67,7 +67,6 @@ fn a_week_of_three_nodes_by_shares_is_right_to_the_cent_and_paid_once() {
     let base = tempfile::tempdir().unwrap();
     let mut nodes = ["a", "b", "c"].map(|name| Node::new(base.path(), name, prices()));
     let mut rng = fastrand::Rng::with_seed(20_261_130);
-    // What each owes, in dollars, worked out here a second time: crm, lab, field, other, nobody.
     let mut owed = [0.0; 5];
     for number in 0..HOURS {
         let now = FIRST + number * HOUR;
@@ -88,14 +87,7 @@ fn a_week_of_three_nodes_by_shares_is_right_to_the_cent_and_paid_once() {
             node.writer.write(&rows);
             node.ship(now + 1);
         }
-        owed[0] += 7.53 * 0.4;
-        match (tokens[1], tokens[2]) {
-            (0, 0) => [1, 2].into_iter().for_each(|who| owed[who] += 7.53 * 0.25 / 2.0),
-            (lab, field) => {
-                [(1, lab), (2, field)].into_iter().for_each(|(who, used)| owed[who] += 7.53 * 0.25 * used as f64 / (lab + field) as f64)
-            }
-        }
-        owed[if tokens[3] > 0 { 3 } else { 4 }] += 7.53 * 0.35;
+        owe_hour(&mut owed, tokens);
     }
     assert!(owed.iter().all(|usd| *usd > 50.0), "every case occurs: {owed:?}");
     for _ in 0..2 {

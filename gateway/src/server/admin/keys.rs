@@ -15,23 +15,12 @@ use super::key_acts::KeyActError;
 use super::state::Admin;
 use crate::config::identifier;
 use crate::config::scalar::DurationText;
-use crate::issued_keys::{IssueError, Issued, KeyRecord, NewKey, when};
+use crate::issued_keys::{IssueError, Issued, KeyRecord, NewKey, state, when};
 
 /// How long a rotated key is still valid, unless the request says so.
 const GRACE: Duration = Duration::from_secs(86_400);
 /// The longest such time.
 const LONGEST_GRACE: Duration = Duration::from_secs(90 * 86_400);
-
-/// Whether a key can be used at `now`, in a word.
-fn state(validity: Validity, revoked: bool, has_consumer: bool, now: i64) -> &'static str {
-    match validity {
-        _ if revoked => "revoked",
-        Validity { expires: Some(until), .. } if until <= now => "expired",
-        _ if !has_consumer => "no consumer",
-        Validity { not_before: Some(from), .. } if now < from => "not yet",
-        _ => "valid",
-    }
-}
 
 /// Leaves out who owns, made and revoked a key: that is for administrators.
 fn without_persons(mut key: Value) -> Value {
@@ -201,15 +190,5 @@ mod tests {
         }
         assert_eq!((grace(b""), grace(br#"{ "grace": "0s" }"#)), (Ok(GRACE), Ok(Duration::ZERO)));
         assert!(grace(br#"{ "grace": "91d" }"#).is_err() && grace(br#"{ "grace": "x" }"#).is_err());
-    }
-
-    #[test]
-    fn a_key_has_one_state() {
-        let validity = |not_before, expires| Validity { not_before, expires };
-        assert_eq!(state(validity(None, None), false, true, 5), "valid");
-        assert_eq!(state(validity(Some(6), None), false, true, 5), "not yet");
-        assert_eq!(state(validity(None, Some(5)), false, true, 5), "expired");
-        assert_eq!(state(validity(None, Some(5)), true, false, 5), "revoked");
-        assert_eq!(state(validity(None, None), false, false, 5), "no consumer");
     }
 }

@@ -11,6 +11,7 @@ use super::refusal::{Reason, RefusalLog};
 use super::rooms::Rooms;
 use super::today::Today;
 use crate::gateway::Gateway;
+use crate::server::own_names;
 use crate::server::reload::Reloader;
 use crate::shadow::Shadow;
 
@@ -45,7 +46,7 @@ pub(in crate::server) struct Admin {
 
 impl Admin {
     pub(in crate::server) fn new(gateway: Gateway, control: Control, shadow: Option<Arc<Shadow>>) -> Self {
-        let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+        let node = own_names::host();
         gateway.metrics.admin.expose(Reason::labels());
         let started = gateway.clock.wall().timestamp_millis();
         let (today, busy, pages, rooms) = (Today::default(), Arc::default(), Arc::default(), [Rooms::new(), Rooms::new()]);
