@@ -328,7 +328,7 @@ fn resolve_model(
     inference: &Inference,
     fields: RequestFields,
     prompt: &[u8],
-) -> Result<ModelRequest, Refusal> {
+) -> Result<Box<ModelRequest>, Refusal> {
     let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
     // For the log. The text comes from the caller: shorten it.
     facts.asked_for = Some(if name.len() <= SHOWN { name.clone() } else { name.chars().take(SHOWN).collect() });
@@ -349,7 +349,7 @@ fn resolve_model(
     let by_header = sends_tier.then(|| tier_in(session)).flatten();
     may_ask_for_tiers(facts, [fields.service_tier, by_header])?;
     let affinity_key = if pool.config.policy.uses_key() { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
-    Ok(ModelRequest {
+    Ok(Box::new(ModelRequest {
         api: inference.api,
         part: inference.part,
         model: Arc::clone(model),
@@ -360,7 +360,7 @@ fn resolve_model(
         elsewhere: None,
         stores: false,
         sealed: false,
-    })
+    }))
 }
 
 /// The service tier that a header asks for.

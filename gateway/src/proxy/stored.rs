@@ -111,7 +111,7 @@ pub(super) async fn take_in(
     let model = model.ok_or(Refusal::NoneAvailable { model: call.api.label().to_owned(), retry_after: None })?;
     let pool = &runtime.pools[model.pool];
     may_use_pool(&ctx.facts, call.api, &pool.config)?;
-    let model_request = ctx.model_request.insert(ModelRequest {
+    let model_request = ctx.model_request.insert(Box::new(ModelRequest {
         api: call.api,
         model: Arc::clone(model),
         pool: Arc::clone(pool),
@@ -123,7 +123,7 @@ pub(super) async fn take_in(
         stores: call.name.is_none() || call.api == Api::Batches || is_response(&call),
         sealed: false,
         object: Some(call.path),
-    });
+    }));
     admit(gateway, &ctx.facts, model_request, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
     Ok(hand_on(&mut ctx.body, &mut ctx.tunnel, buffer, whole, None))
 }

@@ -104,7 +104,17 @@ impl<'t> Reader<'t> {
     }
 
     fn at(text: &'t [u8], at: usize) -> Self {
-        Reader { text, at, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: false, strict: false, steps: usize::MAX }
+        Reader {
+            text,
+            at,
+            interest: None,
+            noticed: false,
+            encoded: Encoded::default(),
+            naming: None,
+            control: false,
+            strict: false,
+            steps: usize::MAX,
+        }
     }
 
     /// As [`Reader::new`], for callers that decode every string ([`Reader::string_onto`]), and so find what mustn't be in
@@ -321,7 +331,7 @@ impl<'t> Reader<'t> {
                 let checked = if self.control || self.strict { usize::MAX } else { CHECKED };
                 let escapes = self.skip_string(checked)?;
                 if let Some(interest) = self.interest {
-                    self.notice(start..self.at, escapes == Escapes::Unicode, interest.texts);
+                    self.notice(start..self.at, escapes == Escapes::Unicode, &interest.texts);
                 }
                 Kind::String
             }
