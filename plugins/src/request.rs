@@ -139,6 +139,11 @@ pub struct RequestFields {
 }
 
 impl RequestFields {
+    /// Whether [`RequestFields::references_in`] reads the body again.
+    pub fn may_refer_deeper(&self) -> bool {
+        self.refers_deeper || self.items.is_some()
+    }
+
     /// All references of the request, including those in inner objects of its `body`.
     pub fn references_in(&self, body: &[u8]) -> References {
         objects::deeper(self.references.clone(), self.items.as_ref(), self.refers_deeper, body)

@@ -31,14 +31,19 @@ pub(super) async fn refer(
     gateway: &Gateway,
     facts: &Facts,
     model_request: &mut ModelRequest,
-    buffer: BodyBuffer,
+    mut buffer: BodyBuffer,
 ) -> Result<BodyBuffer, Refusal> {
-    let owner = facts.owner();
     model_request.stores = !model_request.fields.references.unstored && model_request.api == Api::Responses && model_request.part.is_none();
-    let fields = std::mem::take(&mut model_request.fields);
-    let read = move |buffer: &mut BodyBuffer| (fields.references_in(buffer.as_slice()), fields);
-    let (buffer, (found, fields)) = on_buffer(&gateway.turns, || owner, buffer, read).await?;
-    model_request.fields = fields;
+    let found = if model_request.fields.may_refer_deeper() {
+        let fields = std::mem::take(&mut model_request.fields);
+        let read = move |buffer: &mut BodyBuffer| (fields.references_in(buffer.as_slice()), fields);
+        let (back, (found, fields)) = on_buffer(&gateway.turns, || facts.owner(), buffer, read).await?;
+        buffer = back;
+        model_request.fields = fields;
+        found
+    } else {
+        model_request.fields.references_in(buffer.as_slice())
+    };
     refer_to(gateway, facts, model_request, found).await?;
     Ok(buffer)
 }
