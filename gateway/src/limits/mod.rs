@@ -221,9 +221,20 @@ impl Limits {
                     permit.shadowed.iter().for_each(|(rank, id)| self.metrics.limits.shadowed(*rank, *id));
                     return Ok(permit);
                 }
-                Err(Refused::Limit { scope, rank, id, limit, wait, too_large, kept, remaining }) => {
+                Err(Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining }) => {
                     self.metrics.limits.refused(rank, id);
-                    return Err(Denied { scope, id, limit, wait, too_large, kept, remaining: *remaining, unsure: false, demand });
+                    return Err(Denied {
+                        scope,
+                        id,
+                        limit,
+                        wait,
+                        too_large,
+                        some_left,
+                        kept,
+                        remaining: *remaining,
+                        unsure: false,
+                        demand,
+                    });
                 }
                 Err(Refused::Share(lacking)) => {
                     if let Some((index, id)) = self.lacks_for_good(path, &lacking, asked) {
@@ -280,7 +291,7 @@ impl Limits {
         let unsure = !id.kind.is_rate() && (!used_up || self.shared.as_ref().is_some_and(|shared| shared.is_unsure()));
         let kept = (used_up && scope.is_kept_for_others(id, &demand, now)).then_some(KeptFor::Guarantees);
         let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(*via, now) } else { Remaining::default() };
-        Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, kept, remaining, unsure, demand }
+        Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, some_left: false, kept, remaining, unsure, demand }
     }
 
     /// Adds usage to what is reserved.
@@ -290,12 +301,12 @@ impl Limits {
 
     /// Whether a quota or budget is used up that a permit's further answers would need.
     pub fn ended(&self, permit: &Permit, now: Timestamps) -> Option<Denied> {
-        let Some(Refused::Limit { scope, rank, id, limit, wait, too_large, kept, remaining }) = permit.ended(now) else {
+        let Some(Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining }) = permit.ended(now) else {
             return None;
         };
         self.metrics.limits.refused(rank, id);
         let demand = *permit.demand();
-        Some(Denied { scope, id, limit, wait, too_large, kept, remaining: *remaining, unsure: false, demand })
+        Some(Denied { scope, id, limit, wait, too_large, some_left, kept, remaining: *remaining, unsure: false, demand })
     }
 
     /// Replaces what was reserved by what was used.
