@@ -45,7 +45,7 @@ pub(super) enum Sending {
 /// Bytes that a head, and the beginning of its body, are read by.
 const ROOM: usize = 4 * 1024;
 /// Most bytes that are read at once because the last request on the connection was as long.
-const MOST_ROOM: usize = 32 * 1024;
+const MOST_ROOM: usize = 20 * 1024;
 /// Most bytes that are reserved because a caller announced them.
 const TRUSTED: usize = 1 << 20;
 /// Most bytes of the next request that a caller may send while it waits for its answer.

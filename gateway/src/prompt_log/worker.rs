@@ -24,8 +24,9 @@ pub(super) enum Job {
     Flush(oneshot::Sender<()>),
 }
 
-/// Most requests that are written together: few enough that their lines are still in the processor's cache then.
-const BATCH: usize = 64;
+/// How many requests are written together: few enough that their lines are still in the processor's cache then. More while
+/// more are waiting: the disk may be slow.
+const BATCH: (usize, usize) = (64, 1024);
 /// How often the files are checked while there are no requests.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long requests are collected. While the threads sleep, handing one over doesn't wake them; what waits long has left
@@ -49,10 +50,11 @@ pub(super) struct Worker {
 impl Worker {
     /// Works until the sender is dropped.
     pub(super) fn run(self) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::with_capacity(BATCH.0);
         let mut lines = Vec::new();
+        let mut most = BATCH.0;
         loop {
-            let busy = match self.take(&mut batch) {
+            let busy = match self.take(&mut batch, most) {
                 Ok(busy) => busy,
                 Err(RecvTimeoutError::Timeout) => {
                     self.files.lock().maintain();
@@ -60,6 +62,7 @@ impl Worker {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            most = if batch.len() < most { BATCH.0 } else { (most * 2).min(BATCH.1) };
             lines.clear();
             let (mut records, mut flushed) = (0, Vec::new());
             for job in batch.drain(..) {
@@ -90,14 +93,14 @@ impl Worker {
         }
     }
 
-    /// Takes waiting requests, at most a batch. Only one thread waits at a time; the other one waits for its turn.
+    /// Takes waiting requests, at most so many. Only one thread waits at a time; the other one waits for its turn.
     #[expect(clippy::disallowed_methods, reason = "these threads have nothing else to do")]
-    fn take(&self, batch: &mut Vec<Job>) -> Result<MutexGuard<'_, ()>, RecvTimeoutError> {
+    fn take(&self, batch: &mut Vec<Job>, most: usize) -> Result<MutexGuard<'_, ()>, RecvTimeoutError> {
         let jobs = self.jobs.lock();
         batch.push(jobs.recv_timeout(PAUSE)?);
         let busy = self.busy[self.number].lock();
         let mut gathered = false;
-        while batch.len() < BATCH {
+        while batch.len() < most {
             match jobs.try_recv() {
                 Ok(job) => batch.push(job),
                 Err(_) if gathered => break,

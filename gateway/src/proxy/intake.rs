@@ -18,7 +18,7 @@ use super::framing::framing;
 use super::identify::{identify, may_ask_for_tiers, may_name_model, may_use_api, may_use_model};
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::media::Coding;
-use super::offload::on_buffer;
+use super::offload::apart;
 use super::refusal::Refusal;
 use super::refuse::refuse;
 use super::tunnel::state::Tunnel;
@@ -203,9 +203,9 @@ async fn json_body(
     let fields = match read_fields_at_once(buffer.as_slice()) {
         Some(fields) => fields,
         None => {
-            let apart = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, |buffer| read_fields(buffer.as_slice()));
-            let (back, fields) = apart.await?;
-            buffer = back;
+            let read = move || (read_fields(buffer.as_slice()), buffer);
+            let fields;
+            (fields, buffer) = Box::pin(apart(&gateway.turns, ctx.facts.owner(), read)).await?;
             fields
         }
     };

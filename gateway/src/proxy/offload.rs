@@ -8,8 +8,8 @@ use super::refusal::Refusal;
 use crate::request::BodyBuffer;
 use crate::shares::{FairSlots, Owner};
 
-/// Bodies up to this length are processed at once: that takes less than a millisecond whatever they contain, and for
-/// most of them a change of threads would take longer.
+/// Bodies up to this length are processed at once: that takes a few milliseconds at worst, and for most of them a change of
+/// threads would take longer.
 const SHORT: usize = 64 * 1024;
 
 /// Limits the work on long bodies: one job per processor. The next slot is for the owner that has fewest.

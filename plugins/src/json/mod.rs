@@ -82,7 +82,7 @@ pub struct Reader<'t> {
     control: bool,
     /// Whether every escape is checked, however long its string is.
     strict: bool,
-    /// How many values and escapes may still be read.
+    /// How much may still be read, in values: see [`Reader::in_steps`].
     steps: usize,
 }
 
@@ -137,8 +137,9 @@ impl<'t> Reader<'t> {
         self
     }
 
-    /// Reads at most so many values and escapes, and then ends as if the text did: what it takes depends on them far more
-    /// than on the length of a text. [`Reader::is_exhausted`] tells whether it ended so.
+    /// Reads at most so much, and then ends as if the text did: what it takes depends on how many values, keys and escapes a text
+    /// has, far more than on its length. A value is one step, and so is what takes as long. [`Reader::is_exhausted`] tells
+    /// whether it ended so.
     pub fn in_steps(mut self, steps: usize) -> Self {
         self.steps = steps;
         self
@@ -149,8 +150,8 @@ impl<'t> Reader<'t> {
         self.steps == 0
     }
 
-    fn step(&mut self) -> Result<(), JsonError> {
-        self.steps = self.steps.saturating_sub(1);
+    fn spend(&mut self, steps: usize) -> Result<(), JsonError> {
+        self.steps = self.steps.saturating_sub(steps);
         if self.steps == 0 { Err(JsonError::Truncated { at: self.at }) } else { Ok(()) }
     }
 
@@ -275,6 +276,7 @@ impl<'t> Reader<'t> {
             self.skip_space();
             self.expect(b':')?;
             let unicode = escapes == Escapes::Unicode;
+            self.spend(steps_of_key(key.len(), unicode))?;
             let value = if looked_at { self.look_at(depth, key.clone(), unicode, &mut seen)? } else { self.value(depth)? };
             member(self.text, key, escapes, value);
             self.skip_space();
@@ -324,13 +326,17 @@ impl<'t> Reader<'t> {
     /// Reads one value of any kind.
     pub fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
         self.skip_space();
-        self.step()?;
+        self.spend(1)?;
         let start = self.at;
         let kind = match self.peek()? {
             b'"' => {
                 let checked = if self.control || self.strict { usize::MAX } else { CHECKED };
                 let escapes = self.skip_string(checked)?;
                 if let Some(interest) = self.interest {
+                    if escapes == Escapes::Unicode {
+                        // It is decoded.
+                        self.spend(8)?;
+                    }
                     self.notice(start..self.at, escapes == Escapes::Unicode, &interest.texts);
                 }
                 Kind::String
@@ -415,7 +421,7 @@ impl<'t> Reader<'t> {
                     return Ok(escapes);
                 }
                 Some(b'\\') => {
-                    self.step()?;
+                    self.spend(1)?;
                     self.at += 1;
                     let unicode = self.skip_escape()?;
                     if escapes != Escapes::Unicode {
@@ -459,9 +465,14 @@ impl<'t> Reader<'t> {
             if backslashes % 2 == 0 {
                 return Ok(());
             }
-            self.step()?;
+            self.spend(1)?;
         }
     }
+}
+
+/// What it takes to look a key up, to compare it with others, and to decode it.
+fn steps_of_key(length: usize, escaped: bool) -> usize {
+    4 + length / 16 + if escaped { 8 + length / 4 } else { 0 }
 }
 
 /// Takes a text, the range of a key in it, whether the key has escapes, and the value.

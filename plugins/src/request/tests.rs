@@ -268,10 +268,35 @@ fn a_long_text_is_read_at_once_and_many_values_are_not() {
     let quotes = |count: usize| format!(r#"{{"model":"m","input":"{}{}"}}"#, "x".repeat(1000), r#"\""#.repeat(count));
     assert_eq!(at_once(&quotes(STEPS / 2)), Some(Ok(model())));
     assert_eq!(at_once(&quotes(STEPS)), None);
-    let long = "m".repeat(LONGEST_DECODED);
-    assert_eq!(at_once(&format!(r#"{{"model":"{long}"}}"#)), None, "the gateway decodes it");
-    assert_eq!(at_once(&format!(r#"{{"model":"m","tools":[{{"model":"{long}"}}]}}"#)), None);
-    assert_eq!(at_once(&format!(r#"{{"model":"m","input":"{long}"}}"#)), Some(Ok(model())), "it doesn't decode a prompt");
+    let keys = |count: usize, key: &str| {
+        let members: String = (0..count).map(|number| format!(r#","{key}{number}":0"#)).collect();
+        format!(r#"{{"model":"m"{members}}}"#)
+    };
+    assert_eq!(at_once(&keys(STEPS / 10, "k")), Some(Ok(model())));
+    for key in ["k", r"\u006b", &"k".repeat(1000)] {
+        assert_eq!(at_once(&keys(STEPS / 5, key)[..]), None, "{key}");
+    }
+    let words = |count: usize| format!(r#"{{"model":"m","input":[{}1]}}"#, r#""\u0061","#.repeat(count));
+    assert_eq!(at_once(&words(STEPS / 9)), None, "each is decoded");
+}
+
+#[test]
+fn what_is_decoded_or_read_again_at_once_is_short_in_all() {
+    let at_once = |body: &str| read_fields_at_once(body.as_bytes()).is_some();
+    let half = "m".repeat(READ_AGAIN / 2);
+    for (one, two) in [
+        (format!(r#"{{"model":"{half}"}}"#), format!(r#"{{"model":"{half}","model":"{half}"}}"#)),
+        (format!(r#"{{"tools":[{{"model":"{half}"}}]}}"#), format!(r#"{{"tools":[{{"model":"{half}"}},{{"model":"{half}"}}]}}"#)),
+        (format!(r#"{{"fallbacks":["{half}"]}}"#), format!(r#"{{"fallbacks":["{half}"],"data_sources":["{half}"]}}"#)),
+        (format!(r#"{{"prompt":["{half}"]}}"#), format!(r#"{{"prompt":["{half}","{half}"]}}"#)),
+        (format!(r#"{{"input":"{half}"}}"#), format!(r#"{{"model":"{half}","reasoning":{{"effort":"{half}"}}}}"#)),
+    ] {
+        assert!(at_once(&one) && !at_once(&two), "{one}");
+    }
+    for passed_over in ["messages", "input", "items", "instructions", "tools", "response_format", "unknown"] {
+        assert!(at_once(&format!(r#"{{"model":"m","{passed_over}":["{half}","{half}"]}}"#)), "{passed_over}");
+    }
+    assert!(at_once(&format!(r#"{{"prompt":"{half}{half}"}}"#)));
 }
 
 #[test]
