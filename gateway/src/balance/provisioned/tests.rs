@@ -196,10 +196,10 @@ fn bookings_of_many_threads_add_up() {
 proptest! {
     #[test]
     fn whatever_is_restored_gives_numbers(
-        level: Option<f64>, drain: f64, used: f64, size: f64, spare: f64, held: f64, per_second: f64, known: bool, prompt: u64, wait: u32,
+        level: Option<f64>, drain: f64, used: f64, size: f64, spare: f64, cap: f64, guess: f64, per_second: f64, known: bool, prompt: u64, wait: u32,
     ) {
         let target = target(Some(PtuConfig { per_second: known.then_some(1000.0), ..config() }));
-        target.provisioned.restore(&Learned { twin: Saved { level, drain, used, size, spare, held }, per_second }, NOW);
+        target.provisioned.restore(&Learned { twin: Saved { level, drain, used, size, spare, reserves: [cap, guess] }, per_second }, NOW);
         let demand = Demand { ask: Ask { prompt, cap: None, choices: 1 }, ..demand() };
         let _ = target.provisioned.decide(&demand, &rules(), NOW);
         let mut booking = Booking::of(&target.provisioned, &demand, NOW).unwrap();
