@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::filter::{DRAIN, Filter, Open};
+use super::hour::Hour;
 use super::saved::Saved;
 use super::under_way::{Load, MOST, UnderWay, bounded};
 use crate::clock::Tick;
@@ -44,8 +45,6 @@ const UNSURE: (f64, f64) = (0.1, 0.3);
 const PAUSE: Duration = Duration::from_secs(600);
 /// For how long the drain must be at a bound for it to be implausible.
 const AT_BOUND: Duration = Duration::from_secs(600);
-/// For how long the refusals must be above the budget for the bucket to be too small for its calls.
-const HOUR: Duration = Duration::from_secs(3600);
 /// Mean bookings that the bucket must hold.
 const COARSE: f64 = 5.0;
 /// How much faster than estimated the level is thought to rise where it must not be underestimated, in standard deviations of the
@@ -70,16 +69,6 @@ pub enum Fit {
     Probe,
     /// There is no room.
     Full,
-}
-
-/// The refusals of one hour.
-#[derive(Debug, Clone, Copy)]
-struct Hour {
-    since: Tick,
-    attempts: u32,
-    refusals: u32,
-    /// Whether the hour before was above the budget.
-    over: bool,
 }
 
 /// The twin of one PTU deployment.
@@ -142,7 +131,7 @@ impl Twin {
             until: Tick(0),
             sent: now,
             at_bound: None,
-            hour: Hour { since: now, attempts: 0, refusals: 0, over: false },
+            hour: Hour::new(now),
         }
     }
 
@@ -339,7 +328,7 @@ impl Twin {
     /// Whether the bucket is too small for the calls, or the refusals of the last hour were above the budget. Then it is
     /// better not to steer ahead.
     pub fn is_too_coarse(&self, now: Tick) -> bool {
-        self.depth < COARSE * self.size || (self.hour.over && now.since(self.hour.since) < 2 * HOUR)
+        self.depth < COARSE * self.size || self.hour.was_over(now)
     }
 
     /// Its state at `now`.
@@ -495,13 +484,7 @@ impl Twin {
     }
 
     fn count(&mut self, now: Tick, attempts: u32, refusals: u32) {
-        if now.since(self.hour.since) >= HOUR {
-            let budget = 1.5 / EARNED * self.earned * f64::from(self.hour.attempts);
-            let over = self.hour.refusals > 10 && f64::from(self.hour.refusals) > budget;
-            self.hour = Hour { since: now, attempts: 0, refusals: 0, over };
-        }
-        self.hour.attempts = self.hour.attempts.saturating_add(attempts);
-        self.hour.refusals = self.hour.refusals.saturating_add(refusals);
+        self.hour.count(now, attempts, refusals, self.earned / EARNED);
     }
 }
 
