@@ -62,8 +62,8 @@ fn without_it_everything_goes_there_and_nothing_is_booked() {
 fn a_request_takes_what_is_booked_until_it_says_what_it_used() {
     let target = target(Some(config()));
     let booking = book(&target, NOW);
-    let expected = "two seconds, as nothing is known of its consumer, and what calls hold until they end";
-    assert!((2.0..=2.5).contains(&level(&target, NOW)), "{expected}: {}", level(&target, NOW));
+    let expected = "its prompt, as nothing is known of its consumer, and a share of its cap";
+    assert!((1.4..=1.7).contains(&level(&target, NOW)), "{expected}: {}", level(&target, NOW));
     booking.settle(Some(Used { prompt: 1200, cached: 700, output: 25 }), NOW);
     assert!((level(&target, NOW) - 0.6).abs() < 0.05, "{}", level(&target, NOW));
 }
