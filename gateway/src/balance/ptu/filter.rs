@@ -75,9 +75,9 @@ impl Filter {
         for i in 0..COUNT {
             self.p[0][i] -= seconds * self.p[1][i];
         }
-        for i in 0..COUNT {
+        for (i, drift) in DRIFT.into_iter().enumerate() {
             self.p[i][0] -= seconds * self.p[i][1];
-            self.p[i][i] += DRIFT[i] * seconds;
+            self.p[i][i] += drift * seconds;
         }
         self.sound();
     }
@@ -153,9 +153,9 @@ impl Filter {
         self.drain += gain[1] * error;
         self.reserves[0] += gain[2] * error;
         self.reserves[1] += gain[3] * error;
-        for i in 0..COUNT {
-            for j in 0..COUNT {
-                self.p[i][j] -= share * variance * gain[i] * gain[j];
+        for (i, one) in gain.into_iter().enumerate() {
+            for (j, other) in gain.into_iter().enumerate() {
+                self.p[i][j] -= share * variance * one * other;
             }
         }
         self.sound();
@@ -167,9 +167,9 @@ impl Filter {
         for (i, reserves) in self.reserves.iter_mut().enumerate() {
             *reserves = if reserves.is_nan() { RESERVES[i] } else { reserves.clamp(0.0, MOST_RESERVED[i]) };
         }
-        for i in 0..COUNT {
+        for (i, (least, most)) in LEAST.into_iter().zip(MOST).enumerate() {
             let variance = self.p[i][i];
-            self.p[i][i] = if variance.is_nan() { MOST[i] } else { variance.clamp(LEAST[i], MOST[i]) };
+            self.p[i][i] = if variance.is_nan() { most } else { variance.clamp(least, most) };
         }
         for i in 0..COUNT {
             for j in 0..i {
