@@ -122,16 +122,18 @@ impl Provisioned {
         let mut state = self.state.lock();
         let Some(state) = state.as_mut() else { return };
         let Some(capacity) = state.capacity else { return };
-        let seconds = |tokens: f64| if tokens.is_finite() { (tokens / capacity.per_second).max(0.0) } else { 0.0 };
-        let [sent, ended] = [(done.booked, done.expected), (done.ended, done.ended_expected)].map(|(booked, expected)| {
-            // A node with an earlier version doesn't tell what it expects.
-            Load { booked: seconds(booked), expected: seconds(if expected > 0.0 { expected } else { booked }) }
+        let sound = |tokens: f64| if tokens.is_finite() { tokens / capacity.per_second } else { 0.0 };
+        let [sent, ended] = [done.sent(), done.has_ended()].map(|load| {
+            let load = load.times(1.0 / capacity.per_second);
+            // A node with an earlier version doesn't tell its prompts.
+            if load.prompt > 0.0 { load } else { Load { prompt: load.expected, ..load } }
         });
         state.twin.peer_admitted(now, sent);
         if done.accepted > 0 && done.refused == 0 {
             state.twin.peer_accepted(now, sent.booked);
         }
-        state.twin.peer_settled(now, ended, Some(seconds(done.used)));
+        state.twin.peer_settled(now, ended, Some(sound(done.used).max(0.0)));
+        state.twin.take_off(now, sound(done.told));
         if done.refused > 0 && full.ago < Full::TOLD_BY {
             state.twin.peer_refused(now, full.left, full.ago, done.drain);
         }
@@ -178,6 +180,10 @@ pub struct Booking {
     of: Arc<Provisioned>,
     /// Its load in input tokens; `None` if no rate was known.
     load: Option<Load>,
+    /// The tokens of its prompt that were expected not to be cached.
+    prompt: f64,
+    /// How many more there were, as far as is known.
+    more: f64,
     /// How far the level was above the line before.
     above: f64,
     /// How full it was before, in percent.
@@ -241,6 +247,8 @@ impl Booking {
         Booking {
             of: Arc::clone(of),
             load,
+            prompt: demand.ask.prompt as f64 * (1.0 - usual.cached),
+            more: 0.0,
             above,
             percent_full,
             is_probe,
@@ -298,6 +306,9 @@ impl Booking {
                     saved[self.caller.class as usize] += elsewhere.of_used(&used);
                 }
             }
+            if let Some(used) = &used {
+                self.more = used.prompt.saturating_sub(used.cached) as f64 - self.prompt;
+            }
             used.zip(state.capacity).map(|(used, capacity)| capacity.used(&used))
         };
         self.end(load, now);
@@ -311,12 +322,12 @@ impl Booking {
             && let Some(capacity) = &state.capacity
         {
             let load = tokens.times(1.0 / capacity.per_second);
+            let told = state.twin.told(self.at, self.more / capacity.per_second);
             state.twin.settled(now, load, used);
+            state.twin.take_off(now, told);
             let took = used.unwrap_or(load.expected);
             state.shares.correct(self.share, took - load.booked, now.since(self.at), now);
-            state.tally.ended += tokens.booked;
-            state.tally.ended_expected += tokens.expected;
-            state.tally.used += took * capacity.per_second;
+            state.tally.end(tokens, took * capacity.per_second, told * capacity.per_second);
         }
     }
 }

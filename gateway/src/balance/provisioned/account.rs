@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::demand::{Demand, PtuConfig};
 use super::told::{Decided, Tally};
 use crate::balance::ptu::fading::FadingSum;
-use crate::balance::ptu::load::{Averages, Capacity, Usual};
+use crate::balance::ptu::load::{Ask, Averages, Capacity, Usual};
 use crate::balance::ptu::saved::Saved;
 use crate::balance::ptu::shares::Shares;
 use crate::balance::ptu::steer::{Call, Decision, Rules, Steering};
 use crate::balance::ptu::twin::Twin;
-use crate::balance::ptu::under_way::Load;
+use crate::balance::ptu::under_way::{GUESS_UNIT, Load};
 use crate::clock::Tick;
 
 #[derive(Debug)]
@@ -119,12 +119,14 @@ impl State {
             return Booked { load: None, above: 0.0, share };
         };
         let booked = booked(capacity, demand, usual);
-        let (load, per_second) = (Load { booked, expected: capacity.expected(&demand.ask, usual).min(booked) }, capacity.per_second);
+        let (expected, per_second) = (capacity.expected(&demand.ask, usual).min(booked), capacity.per_second);
+        let prompt = capacity.booked(&Ask { cap: Some(0), ..demand.ask }, usual.cached, 0).min(expected);
+        let [capped, uncapped] = capacity.completions(&demand.ask, GUESS_UNIT).map(|most| most.min(MOST_BOOKED));
+        let load = Load { booked, expected, prompt, capped, uncapped };
         self.shares.add(share, booked, now);
         let (above, load) = self.twin.admitted(now, load);
         let load = load.times(per_second);
-        self.tally.booked += load.booked;
-        self.tally.expected += load.expected;
+        self.tally.send(load);
         Booked { load: Some(load), above, share }
     }
 

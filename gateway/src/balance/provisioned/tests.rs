@@ -62,8 +62,8 @@ fn without_it_everything_goes_there_and_nothing_is_booked() {
 fn a_request_takes_what_is_booked_until_it_says_what_it_used() {
     let target = target(Some(config()));
     let booking = book(&target, NOW);
-    let expected = "two seconds, as nothing is known of its consumer, and what calls hold until they end";
-    assert!((2.0..=2.5).contains(&level(&target, NOW)), "{expected}: {}", level(&target, NOW));
+    let expected = "its prompt, as nothing is known of its consumer, and a share of its cap";
+    assert!((1.4..=1.7).contains(&level(&target, NOW)), "{expected}: {}", level(&target, NOW));
     booking.settle(Some(Used { prompt: 1200, cached: 700, output: 25 }), NOW);
     assert!((level(&target, NOW) - 0.6).abs() < 0.05, "{}", level(&target, NOW));
 }
@@ -196,10 +196,10 @@ fn bookings_of_many_threads_add_up() {
 proptest! {
     #[test]
     fn whatever_is_restored_gives_numbers(
-        level: Option<f64>, drain: f64, used: f64, size: f64, spare: f64, held: f64, per_second: f64, known: bool, prompt: u64, wait: u32,
+        level: Option<f64>, drain: f64, used: f64, size: f64, spare: f64, cap: f64, guess: f64, per_second: f64, known: bool, prompt: u64, wait: u32,
     ) {
         let target = target(Some(PtuConfig { per_second: known.then_some(1000.0), ..config() }));
-        target.provisioned.restore(&Learned { twin: Saved { level, drain, used, size, spare, held }, per_second }, NOW);
+        target.provisioned.restore(&Learned { twin: Saved { level, drain, used, size, spare, reserves: [cap, guess] }, per_second }, NOW);
         let demand = Demand { ask: Ask { prompt, cap: None, choices: 1 }, ..demand() };
         let _ = target.provisioned.decide(&demand, &rules(), NOW);
         let mut booking = Booking::of(&target.provisioned, &demand, NOW).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::balance::ptu::saved::Saved;
+use crate::balance::ptu::under_way::Load;
 use crate::clock::Tick;
 
 /// What was learned of provisioned throughput, for another process.
@@ -73,12 +74,26 @@ pub struct Tally {
     pub booked: f64,
     /// Expected to be used.
     pub expected: f64,
+    /// The prompts in that.
+    pub prompts: f64,
+    /// Completions as long as their caps.
+    pub capped: f64,
+    /// Completions of a thousand tokens, for requests without a cap.
+    pub uncapped: f64,
     /// Of what was booked: what has ended.
     pub ended: f64,
     /// The same of what was expected.
     pub ended_expected: f64,
+    /// Of the prompts.
+    pub ended_prompts: f64,
+    /// Of the caps.
+    pub ended_capped: f64,
+    /// Of the requests without a cap.
+    pub ended_uncapped: f64,
     /// What that used.
     pub used: f64,
+    /// What of that a 429 had told before; may be negative.
+    pub told: f64,
     /// Requests that were accepted.
     pub accepted: u64,
     /// 429s.
@@ -102,14 +117,58 @@ impl Full {
 }
 
 impl Tally {
+    /// A request was sent.
+    pub(super) fn send(&mut self, load: Load) {
+        self.booked += load.booked;
+        self.expected += load.expected;
+        self.prompts += load.prompt;
+        self.capped += load.capped;
+        self.uncapped += load.uncapped;
+    }
+
+    /// A request has ended.
+    pub(super) fn end(&mut self, load: Load, used: f64, told: f64) {
+        self.ended += load.booked;
+        self.ended_expected += load.expected;
+        self.ended_prompts += load.prompt;
+        self.ended_capped += load.capped;
+        self.ended_uncapped += load.uncapped;
+        self.used += used;
+        self.told += told;
+    }
+
+    /// What was sent.
+    pub(super) fn sent(&self) -> Load {
+        Load { booked: self.booked, expected: self.expected, prompt: self.prompts, capped: self.capped, uncapped: self.uncapped }
+    }
+
+    /// What of it has ended.
+    pub(super) fn has_ended(&self) -> Load {
+        Load {
+            booked: self.ended,
+            expected: self.ended_expected,
+            prompt: self.ended_prompts,
+            capped: self.ended_capped,
+            uncapped: self.ended_uncapped,
+        }
+    }
+
     /// What was done since an earlier tally. `None` if that was another process's: nothing is ever taken off one.
     pub fn since(&self, before: &Tally) -> Option<Tally> {
+        let more = |now: f64, before: f64| (now - before).max(0.0);
         (self.booked >= before.booked && self.ended >= before.ended).then(|| Tally {
             booked: self.booked - before.booked,
-            expected: (self.expected - before.expected).max(0.0),
+            expected: more(self.expected, before.expected),
+            prompts: more(self.prompts, before.prompts),
+            capped: more(self.capped, before.capped),
+            uncapped: more(self.uncapped, before.uncapped),
             ended: self.ended - before.ended,
-            ended_expected: (self.ended_expected - before.ended_expected).max(0.0),
-            used: (self.used - before.used).max(0.0),
+            ended_expected: more(self.ended_expected, before.ended_expected),
+            ended_prompts: more(self.ended_prompts, before.ended_prompts),
+            ended_capped: more(self.ended_capped, before.ended_capped),
+            ended_uncapped: more(self.ended_uncapped, before.ended_uncapped),
+            used: more(self.used, before.used),
+            told: self.told - before.told,
             accepted: self.accepted.saturating_sub(before.accepted),
             refused: self.refused.saturating_sub(before.refused),
             drain: self.drain,

@@ -1,13 +1,18 @@
-//! A Kalman filter over what can't be seen of a bucket: its level, its drain, and what it holds for calls under way.
+//! A Kalman filter over what can't be seen of a bucket: its level, its drain, and what it reserves for calls under way.
 //!
-//! The PTU reserves for a call, until it ends, more or less than the call is expected to use: nobody knows how much of a
-//! completion cap, or what guess. So the level that is observed is `level + held × open`, where `level` counts calls by
-//! what they are expected to use, and `open` is what is booked for those under way.
+//! The PTU reserves for a call, until it ends, its prompt and a share of its completion cap, or of a call without a cap a
+//! guess: nobody knows which share, or which guess. So the level that is observed is
+//! `level + share × caps + guess × calls without a cap`, where `level` counts of calls under way their prompts only.
 
-/// How uncertain a new filter is: level (as a share of the depth), drain, held share; as standard deviations.
-const AT_FIRST: (f64, f64, f64) = (0.1, 0.2, 0.2);
-/// What is added to the variances in a second: level, drain, held share.
-const DRIFT: (f64, f64, f64) = (0.05, 1.2e-4, 1e-4);
+/// How many numbers are estimated: level, drain, the share of a cap, the guess.
+const COUNT: usize = 4;
+/// How uncertain a new filter is of them (the level: as a share of the depth), as standard deviations.
+const AT_FIRST: [f64; COUNT] = [0.1, 0.2, 0.4, 0.4];
+/// What is added to the variances in a second.
+const DRIFT: [f64; COUNT] = [0.05, 1.2e-4, 1e-5, 1e-5];
+/// Bounds of the variances.
+const LEAST: [f64; COUNT] = [1e-4, 1e-6, 1e-6, 1e-6];
+const MOST: [f64; COUNT] = [1e4, 0.25, 0.25, 0.25];
 /// An observation that is so many standard deviations off speaks of a change.
 const SURPRISE: f64 = 3.0;
 /// The variance of the drain after a change.
@@ -17,83 +22,111 @@ const CHANGED: f64 = 0.04;
 const FAR: f64 = 2.0;
 /// Bounds of the drain.
 pub(super) const DRAIN: (f64, f64) = (0.1, 1.5);
-/// Bounds of the held share.
-const HELD: (f64, f64) = (-0.6, 1.0);
+/// What is reserved as long as nothing is known: a share of a cap, and a guess in thousands of tokens.
+pub(super) const RESERVES: [f64; 2] = [0.4, 0.4];
+/// The most of both.
+const MOST_RESERVED: [f64; 2] = [1.2, 1.5];
+
+/// What calls under way ask for, beside their prompts, in seconds: completions as long as their caps, and completions of a
+/// thousand tokens for calls without a cap.
+pub(super) type Open = [f64; 2];
 
 /// Estimates and their covariance.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Filter {
-    /// Seconds above the line; calls under way by what they are expected to use.
+    /// Seconds above the line, with the prompts of calls under way and without their completions.
     pub level: f64,
     /// Seconds per second.
     pub drain: f64,
-    /// What the bucket holds beyond that, as a share of what is booked for calls under way.
-    pub held: f64,
-    /// Covariances: level-level, level-drain, level-held, drain-drain, drain-held, held-held.
-    p: [f64; 6],
+    /// What the bucket holds for completions under way, as shares of [`Open`].
+    reserves: [f64; 2],
+    /// Covariances, in the order level, drain, reservations.
+    p: [[f64; COUNT]; COUNT],
 }
 
 impl Filter {
     /// A filter of a bucket of this depth.
     pub(super) fn new(level: f64, depth: f64) -> Self {
-        let (x, k, h) = AT_FIRST;
-        let x = x * depth;
-        Filter { level, drain: 1.0, held: 0.15, p: [x * x, 0.0, 0.0, k * k, 0.0, h * h] }
+        let mut p = [[0.0; COUNT]; COUNT];
+        (0..COUNT).for_each(|i| p[i][i] = AT_FIRST[i] * AT_FIRST[i]);
+        p[0][0] *= depth * depth;
+        Filter { level, drain: 1.0, reserves: RESERVES, p }
+    }
+
+    /// What is reserved: the share of a cap, and the guess in thousands of tokens.
+    pub(super) fn reserves(&self) -> [f64; 2] {
+        self.reserves
+    }
+
+    /// Takes over what another filter has learned of that.
+    pub(super) fn set_reserves(&mut self, reserves: [f64; 2]) {
+        self.reserves = reserves;
+        self.sound();
+    }
+
+    /// What the bucket holds for completions under way.
+    pub(super) fn reserved(&self, open: Open) -> f64 {
+        self.reserves[0] * open[0] + self.reserves[1] * open[1]
     }
 
     /// Time passes.
     pub(super) fn pass(&mut self, seconds: f64) {
-        let [xx, xk, xh, kk, kh, hh] = self.p;
-        let dt = seconds;
-        self.level -= self.drain * dt;
-        self.p = [
-            (xx - 2.0 * dt * xk + dt * dt * kk + DRIFT.0 * dt).min(1e4),
-            xk - dt * kk,
-            xh - dt * kh,
-            (kk + DRIFT.1 * dt).min(0.25),
-            kh,
-            (hh + DRIFT.2 * dt).min(0.25),
-        ];
+        self.level -= self.drain * seconds;
+        for i in 0..COUNT {
+            self.p[0][i] -= seconds * self.p[1][i];
+        }
+        for (i, drift) in DRIFT.into_iter().enumerate() {
+            self.p[i][0] -= seconds * self.p[i][1];
+            self.p[i][i] += drift * seconds;
+        }
         self.sound();
     }
 
-    /// The level is known to be this, but not why: what is uncertain of it says nothing of the drain.
+    /// The level is known to be this, but not why: what is uncertain of it says nothing of the rest.
     pub(super) fn set_level(&mut self, level: f64, deviation: f64) {
         self.level = level;
-        let [_, _, _, kk, kh, hh] = self.p;
-        self.p = [deviation * deviation, 0.0, 0.0, kk, kh, hh];
+        for i in 0..COUNT {
+            (self.p[0][i], self.p[i][0]) = (0.0, 0.0);
+        }
+        self.p[0][0] = deviation * deviation;
     }
 
     /// The observed level.
-    pub(super) fn observed(&self, open: f64) -> f64 {
-        self.level + self.held * open
+    pub(super) fn observed(&self, open: Open) -> f64 {
+        self.level + self.reserved(open)
     }
 
     /// The standard deviation of the observed level.
-    pub(super) fn deviation(&self, open: f64) -> f64 {
-        let [xx, _, xh, _, _, hh] = self.p;
-        (xx + 2.0 * open * xh + open * open * hh).max(1e-6).sqrt()
+    pub(super) fn deviation(&self, open: Open) -> f64 {
+        let [level, _, cap, guess] = self.covariances(open);
+        (level + open[0] * cap + open[1] * guess).max(1e-6).sqrt()
     }
 
     /// The standard deviation of the drain.
     pub(super) fn drain_deviation(&self) -> f64 {
-        self.p[3].sqrt()
+        self.p[1][1].sqrt()
+    }
+
+    /// Which share of an error an observation with this deviation takes out, 0 to 1.
+    pub(super) fn trust(&self, open: Open, deviation: f64) -> f64 {
+        let variance = self.deviation(open).powi(2);
+        variance / (variance + deviation * deviation)
     }
 
     /// The observed level is `value`, give or take `deviation`. Returns by how much the estimate of it changed.
-    pub(super) fn observe(&mut self, value: f64, open: f64, deviation: f64) -> f64 {
+    pub(super) fn observe(&mut self, value: f64, open: Open, deviation: f64) -> f64 {
         let before = self.observed(open);
         let error = value - before;
-        if error.abs() > SURPRISE * (self.deviation(open).powi(2) + deviation * deviation).sqrt() {
-            self.p[3] = self.p[3].max(CHANGED);
+        let variance = self.deviation(open).powi(2) + deviation * deviation;
+        if error.abs() > SURPRISE * variance.sqrt() {
+            self.p[1][1] = self.p[1][1].max(CHANGED);
         }
-        let variance = self.deviation(open).powi(2);
-        self.update(error, variance + deviation * deviation, 1.0, open);
+        self.update(error, variance, 1.0, open);
         self.observed(open) - before
     }
 
     /// The observed level was below the line when it was thought to be `above`. Returns by how much the estimate changed.
-    pub(super) fn below(&mut self, above: f64, open: f64) -> f64 {
+    pub(super) fn below(&mut self, above: f64, open: Open) -> f64 {
         let deviation = self.deviation(open);
         let at = -above / deviation;
         if at > FAR {
@@ -107,37 +140,45 @@ impl Filter {
         self.observed(open) - before
     }
 
+    /// The covariances of each estimate with the observed level.
+    fn covariances(&self, open: Open) -> [f64; COUNT] {
+        self.p.map(|row| row[0] + row[2] * open[0] + row[3] * open[1])
+    }
+
     /// Moves the estimates by their share of an error, and takes `share` of what the observation explains off the
     /// covariance.
-    fn update(&mut self, error: f64, variance: f64, share: f64, open: f64) {
-        let [xx, xk, xh, kk, kh, hh] = self.p;
-        let gain = [(xx + open * xh) / variance, (xk + open * kh) / variance, (xh + open * hh) / variance];
+    fn update(&mut self, error: f64, variance: f64, share: f64, open: Open) {
+        let gain = self.covariances(open).map(|covariance| covariance / variance);
         self.level += gain[0] * error;
         self.drain += gain[1] * error;
-        self.held += gain[2] * error;
-        let off = share * variance;
-        self.p = [
-            xx - off * gain[0] * gain[0],
-            xk - off * gain[0] * gain[1],
-            xh - off * gain[0] * gain[2],
-            kk - off * gain[1] * gain[1],
-            kh - off * gain[1] * gain[2],
-            hh - off * gain[2] * gain[2],
-        ];
+        self.reserves[0] += gain[2] * error;
+        self.reserves[1] += gain[3] * error;
+        for (i, one) in gain.into_iter().enumerate() {
+            for (j, other) in gain.into_iter().enumerate() {
+                self.p[i][j] -= share * variance * one * other;
+            }
+        }
         self.sound();
     }
 
     /// Keeps estimates and covariances within bounds, whatever rounding does.
     fn sound(&mut self) {
         self.drain = if self.drain.is_nan() { 1.0 } else { self.drain.clamp(DRAIN.0, DRAIN.1) };
-        self.held = if self.held.is_nan() { 0.15 } else { self.held.clamp(HELD.0, HELD.1) };
-        let [xx, xk, xh, kk, kh, hh] = self.p;
-        let (xx, kk, hh) = (xx.clamp(1e-4, 1e4), kk.clamp(1e-6, 0.25), hh.clamp(1e-6, 0.25));
-        let within = |covariance: f64, a: f64, b: f64| {
-            let most = 0.98 * (a * b).sqrt();
-            if covariance.is_nan() { 0.0 } else { covariance.clamp(-most, most) }
-        };
-        self.p = [xx, within(xk, xx, kk), within(xh, xx, hh), kk, within(kh, kk, hh), hh];
+        for (i, reserves) in self.reserves.iter_mut().enumerate() {
+            *reserves = if reserves.is_nan() { RESERVES[i] } else { reserves.clamp(0.0, MOST_RESERVED[i]) };
+        }
+        for (i, (least, most)) in LEAST.into_iter().zip(MOST).enumerate() {
+            let variance = self.p[i][i];
+            self.p[i][i] = if variance.is_nan() { most } else { variance.clamp(least, most) };
+        }
+        for i in 0..COUNT {
+            for j in 0..i {
+                let most = 0.98 * (self.p[i][i] * self.p[j][j]).sqrt();
+                let both = (self.p[i][j] + self.p[j][i]) / 2.0;
+                let both = if both.is_nan() { 0.0 } else { both.clamp(-most, most) };
+                (self.p[i][j], self.p[j][i]) = (both, both);
+            }
+        }
     }
 }
 
@@ -163,38 +204,41 @@ fn distribution(at: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// A bucket that drains `rate` and gets 1.0 a second, seen at its line every so many seconds.
-    fn learned(rate: f64, held: f64) -> Filter {
+    /// A bucket that drains `rate`, reserves that share of a cap and that guess, and gets 1.0 a second, seen at its line every so
+    /// many seconds.
+    fn learned(rate: f64, reserves: [f64; 2]) -> Filter {
         let mut filter = Filter::new(0.0, 10.0);
         let mut level = 0.0;
         for step in 0..400 {
             let seconds = f64::from(10 + step % 7 * 10);
-            let open = f64::from(2 + step % 3 * 4);
+            let open = [f64::from(2 + step % 3 * 2), f64::from(1 + step % 5)];
             filter.pass(seconds);
             filter.level += seconds;
             level += (1.0 - rate) * seconds;
-            filter.observe(level + held * open, open, 0.3);
+            filter.observe(level + reserves[0] * open[0] + reserves[1] * open[1], open, 0.3);
         }
         filter
     }
 
     #[test]
-    fn drain_and_held_share_are_learned_from_readings() {
-        for (rate, held) in [(0.6, 0.5), (1.0, 0.0), (1.3, -0.3)] {
-            let filter = learned(rate, held);
+    fn drain_and_reservations_are_learned_from_readings() {
+        for (rate, reserves) in [(0.6, [0.5, 0.9]), (1.0, [0.1, 0.3]), (1.3, [1.0, 0.25])] {
+            let filter = learned(rate, reserves);
             assert!((filter.drain - rate).abs() < 0.05, "{rate}: {}", filter.drain);
-            assert!((filter.held - held).abs() < 0.15, "{held}: {}", filter.held);
+            for (got, expected) in filter.reserves.into_iter().zip(reserves) {
+                assert!((got - expected).abs() < 0.15, "{reserves:?}: {:?}", filter.reserves);
+            }
         }
     }
 
     #[test]
     fn a_call_that_was_accepted_puts_the_level_below_the_line() {
         let mut filter = Filter::new(3.0, 10.0);
-        let deviation = filter.deviation(0.0);
-        filter.below(3.0, 0.0);
-        assert!(filter.level < 0.0 && filter.deviation(0.0) < deviation, "{filter:?}");
+        let deviation = filter.deviation([0.0; 2]);
+        filter.below(3.0, [0.0; 2]);
+        assert!(filter.level < 0.0 && filter.deviation([0.0; 2]) < deviation, "{filter:?}");
         let mut far = Filter::new(-8.0, 10.0);
-        assert_eq!(far.below(-8.0, 0.0), 0.0, "nobody doubted it");
+        assert_eq!(far.below(-8.0, [0.0; 2]), 0.0, "nobody doubted it");
     }
 
     #[test]
@@ -206,11 +250,11 @@ mod tests {
 
     #[test]
     fn a_surprise_makes_the_drain_doubtful() {
-        let mut filter = learned(1.0, 0.0);
-        let before = filter.p[3];
+        let mut filter = learned(1.0, [0.2, 0.2]);
+        let before = filter.drain_deviation();
         filter.pass(30.0);
         filter.level = 0.0;
-        filter.observe(30.0, 0.0, 0.1);
-        assert!(filter.drain < 0.9 && before < CHANGED, "{filter:?}");
+        filter.observe(30.0, [0.0; 2], 0.1);
+        assert!(filter.drain < 0.9 && before < CHANGED.sqrt(), "{filter:?}");
     }
 }

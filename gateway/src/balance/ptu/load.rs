@@ -68,6 +68,12 @@ impl Capacity {
         self.seconds(ask.prompt as f64 * (1.0 - usual.cached), ask.expected_output(usual))
     }
 
+    /// The loads of a call's completions: as long as its cap if it has one, and with so many tokens each if it has none.
+    pub fn completions(&self, ask: &Ask, without_cap: u64) -> [f64; 2] {
+        let load = self.seconds(0.0, ask.completions(without_cap) as f64);
+        if ask.cap.is_some() { [load, 0.0] } else { [0.0, load] }
+    }
+
     fn seconds(&self, input: f64, output: f64) -> f64 {
         let seconds = (input + self.output_ratio * output) / self.per_second;
         if seconds.is_finite() { seconds.max(0.0) } else { 0.0 }

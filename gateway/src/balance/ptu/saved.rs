@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::filter::RESERVES;
+
 /// The state of a twin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
@@ -9,8 +11,10 @@ pub struct Saved {
     pub level: Option<f64>,
     /// The net drain as a share of the configured rate.
     pub drain: f64,
-    /// What the bucket holds for calls under way beyond their use, as a share of what is booked for them.
-    pub held: f64,
+    /// What the bucket reserves: the share of a completion cap, and for a call without one a guess in thousands of tokens. An
+    /// earlier program did not know that.
+    #[serde(default = "unknown")]
+    pub reserves: [f64; 2],
     /// What calls use, as a share of what was expected of them. An earlier program did not know that.
     #[serde(default = "as_expected")]
     pub used: f64,
@@ -18,6 +22,10 @@ pub struct Saved {
     pub size: f64,
     /// Refusals that may be spent.
     pub spare: f64,
+}
+
+fn unknown() -> [f64; 2] {
+    RESERVES
 }
 
 fn as_expected() -> f64 {

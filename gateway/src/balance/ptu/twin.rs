@@ -1,16 +1,17 @@
 //! A copy of a PTU's bucket, kept from outside. A PTU doesn't tell how full it is; it accepts a call or refuses it, and a
 //! refusal tells for how long. The twin adds up what is sent, lets it drain, and is set right by each refusal.
 //!
-//! Three numbers: the level (seconds of configured capacity above the 100 % line; below zero there is room), the drain
-//! (configured seconds per second: the real capacity, less what reaches the PTU past this gateway), and how much more than
-//! it is expected to use a call holds until it ends. A Kalman filter learns them from what is refused and accepted.
+//! Estimated are the level (seconds of configured capacity above the 100 % line; below zero there is room), the drain
+//! (configured seconds per second: the real capacity, less what reaches the PTU past this gateway), and what the PTU reserves for
+//! a completion until it ends. A Kalman filter learns them from what is refused and accepted.
 //!
 //! One refusal in a while is wanted: it is the only exact reading there is. `refusals` is the share of attempts that
 //! may be spent on that.
 
 use std::time::Duration;
 
-use super::filter::{DRAIN, Filter};
+use super::filter::{DRAIN, Filter, Open};
+use super::hour::Hour;
 use super::saved::Saved;
 use super::under_way::{Load, MOST, UnderWay, bounded};
 use crate::clock::Tick;
@@ -21,12 +22,14 @@ pub const UNTOLD_WAIT: Duration = Duration::from_millis(300);
 /// Share of the free depth that is kept free: near its middle, farthest from a refusal and from lost capacity.
 const MARGIN: f64 = 0.3;
 /// How much the margin grows with each refusal above the budget.
-const DEBT_MARGIN: f64 = 0.07;
+const DEBT_MARGIN: f64 = 0.04;
+/// How much of what will be given back counts as depth that isn't free.
+const GIVEN_BACK: f64 = 0.5;
 /// Refusals that may be spared, and owed.
-const SPARE: (f64, f64) = (-3.0, 10.0);
-/// The share of the refusals that may be provoked. Most come by themselves: the level is known to two or three seconds, and room
+const SPARE: (f64, f64) = (-6.0, 10.0);
+/// The share of the refusals that is earned. Most come by themselves: the level is known to two or three seconds, and room
 /// is used up to three below the line.
-const PROVOKED: f64 = 0.4;
+const EARNED: f64 = 0.8;
 /// How far the line goes up with each call that doesn't fit, while a refusal may be spent: this share of the depth, and of
 /// how far it has gone. So a level that is far too high is left behind in hundreds of calls, not in tens of thousands.
 const RAMP: (f64, f64) = (0.01, 0.02);
@@ -42,8 +45,6 @@ const UNSURE: (f64, f64) = (0.1, 0.3);
 const PAUSE: Duration = Duration::from_secs(600);
 /// For how long the drain must be at a bound for it to be implausible.
 const AT_BOUND: Duration = Duration::from_secs(600);
-/// For how long the refusals must be above the budget for the bucket to be too small for its calls.
-const HOUR: Duration = Duration::from_secs(3600);
 /// Mean bookings that the bucket must hold.
 const COARSE: f64 = 5.0;
 /// How much faster than estimated the level is thought to rise where it must not be underestimated, in standard deviations of the
@@ -70,20 +71,10 @@ pub enum Fit {
     Full,
 }
 
-/// The refusals of one hour.
-#[derive(Debug, Clone, Copy)]
-struct Hour {
-    since: Tick,
-    attempts: u32,
-    refusals: u32,
-    /// Whether the hour before was above the budget.
-    over: bool,
-}
-
 /// The twin of one PTU deployment.
 #[derive(Debug, Clone)]
 pub struct Twin {
-    /// Level (without what will be given back), drain, and what the bucket holds of bookings.
+    /// Level (without completions under way), drain, and what the bucket reserves for completions.
     filter: Filter,
     at: Tick,
     depth: f64,
@@ -106,6 +97,8 @@ pub struct Twin {
     spare: f64,
     earned: f64,
     ramp: f64,
+    /// When a refusal told the level last, and which share of an error that took out.
+    read: (Tick, f64),
     /// Refused until then.
     until: Tick,
     /// When this node or another one last sent a call.
@@ -132,12 +125,13 @@ impl Twin {
             real: 1.0,
             size: 0.3,
             spare: SPARE.1,
-            earned: PROVOKED * bounded(refusals, 0.0, 0.5),
+            earned: EARNED * bounded(refusals, 0.0, 0.5),
             ramp: 0.0,
+            read: (Tick(0), 0.0),
             until: Tick(0),
             sent: now,
             at_bound: None,
-            hour: Hour { since: now, attempts: 0, refusals: 0, over: false },
+            hour: Hour::new(now),
         }
     }
 
@@ -174,7 +168,7 @@ impl Twin {
         let load = Load { expected: load.expected * self.real, ..load }.sound();
         self.sent = now;
         self.open.add(load);
-        self.filter.level = (self.filter.level + load.expected).min(MOST);
+        self.filter.level = (self.filter.level + load.prompt).min(MOST);
         self.spare = (self.spare + self.earned).min(SPARE.1);
         self.count(now, 1, 0);
         (above, load)
@@ -185,7 +179,7 @@ impl Twin {
         self.run(now);
         let above = bounded(above + self.moved, -MOST, MOST);
         self.doubt = self.doubt.min((-above).max(0.0));
-        self.moved += self.filter.below(above, self.booked());
+        self.moved += self.filter.below(above, self.asked());
         self.keep_within(now);
     }
 
@@ -200,6 +194,20 @@ impl Twin {
         if used.is_none_or(|used| used > 0.0) {
             self.size += 0.02 * (load.booked - self.size);
         }
+    }
+
+    /// What a refusal has told already of a call that was sent `at`, and whose prompt turns out to be larger by `more` than was
+    /// expected. The bucket held that when it refused: it was in the level that the refusal told, and [`Twin::settled`] adds it
+    /// again. It has to be taken off with [`Twin::take_off`].
+    pub fn told(&self, at: Tick, more: f64) -> f64 {
+        if at < self.read.0 { self.read.1 * bounded(more, -MOST, MOST) } else { 0.0 }
+    }
+
+    /// Takes off what was [`Twin::told`], here or to another node.
+    pub fn take_off(&mut self, now: Tick, told: f64) {
+        self.run(now);
+        self.filter.level = bounded(self.filter.level - bounded(told, -MOST, MOST), -2.0 * MOST, MOST);
+        self.keep_within(now);
     }
 
     /// The PTU refused a call, and says how long it takes until it accepts one: what its header says less the way of the
@@ -256,7 +264,7 @@ impl Twin {
         self.run(now);
         let load = load.sound();
         self.peer_open.add(load);
-        self.filter.level = (self.filter.level + load.expected).min(MOST);
+        self.filter.level = (self.filter.level + load.prompt).min(MOST);
         (self.peer_at, self.sent) = (now, now);
     }
 
@@ -320,16 +328,16 @@ impl Twin {
     /// Whether the bucket is too small for the calls, or the refusals of the last hour were above the budget. Then it is
     /// better not to steer ahead.
     pub fn is_too_coarse(&self, now: Tick) -> bool {
-        self.depth < COARSE * self.size || (self.hour.over && now.since(self.hour.since) < 2 * HOUR)
+        self.depth < COARSE * self.size || self.hour.was_over(now)
     }
 
     /// Its state at `now`.
     pub fn saved(&self, now: Tick) -> Saved {
         Saved {
             // What calls under way hold is given back before another process counts.
-            level: Some(bounded(self.level_at(now) - self.filter.held * self.booked(), -self.holds(), MOST)),
+            level: Some(bounded(self.level_at(now) - self.given_back(), -self.holds(), MOST)),
             drain: self.drain(),
-            held: self.filter.held,
+            reserves: self.filter.reserves(),
             used: self.real,
             size: self.size,
             spare: self.spare,
@@ -342,7 +350,7 @@ impl Twin {
         let unsure = if saved.level.is_some() { UNSURE.0 } else { UNSURE.1 };
         self.doubt = if saved.level.is_some() { 0.0 } else { unsure * self.holds() };
         self.filter.drain = bounded(saved.drain, DRAIN.0, DRAIN.1);
-        self.filter.held = bounded(saved.held, 0.0, 1.5);
+        self.filter.set_reserves(saved.reserves);
         self.takes = self.drain();
         let level = saved.level.unwrap_or(-MARGIN * self.holds());
         self.filter.set_level(bounded(level, -self.holds(), MOST), unsure * self.holds());
@@ -376,7 +384,7 @@ impl Twin {
         self.takes += (1.0 - (-seconds / follows).exp()) * (self.drain() - self.takes);
         self.keep_within(now);
         // Whoever has said nothing for so long has nothing under way.
-        if self.peer_open.booked() > 0.0 && now.since(self.peer_at) > PAUSE {
+        if self.peer_open.load().booked > 0.0 && now.since(self.peer_at) > PAUSE {
             self.peer_open = UnderWay::default();
         }
     }
@@ -393,16 +401,28 @@ impl Twin {
     }
 
     fn level(&self) -> f64 {
-        self.filter.observed(self.booked())
+        self.filter.observed(self.asked())
     }
 
     fn level_at(&self, now: Tick) -> f64 {
         (self.level() - self.drain() * now.since(self.at).as_secs_f64()).max(-self.holds())
     }
 
-    /// The load that is booked for calls under way.
-    fn booked(&self) -> f64 {
-        self.open.booked() + self.peer_open.booked()
+    /// The load of calls under way.
+    fn under_way(&self) -> Load {
+        self.open.load().plus(self.peer_open.load())
+    }
+
+    /// The completions that calls under way ask for.
+    fn asked(&self) -> Open {
+        let Load { capped, uncapped, .. } = self.under_way();
+        [capped, uncapped]
+    }
+
+    /// What will be given back when calls under way end: they are expected to use less than is reserved for them.
+    fn given_back(&self) -> f64 {
+        let Load { expected, prompt, .. } = self.under_way();
+        self.filter.reserved(self.asked()) - (expected - prompt)
     }
 
     /// What the bucket holds, in seconds of configured capacity. Its depth is a time at the rate that the PTU really takes.
@@ -412,7 +432,7 @@ impl Twin {
 
     /// What it holds less what will be given back: that drains, too, and what drains of it is lost.
     fn free(&self) -> f64 {
-        (self.holds() - self.filter.held * self.booked()).max(self.holds() * 0.25)
+        (self.holds() - GIVEN_BACK * self.given_back()).max(self.holds() * 0.25)
     }
 
     fn margin(&self) -> f64 {
@@ -426,7 +446,7 @@ impl Twin {
     /// Corrects what was expected of a call. One that used nothing was refused, and says nothing of what calls use.
     fn correct(&mut self, load: Load, in_level: f64, used: Option<f64>) {
         let used = used.map(|used| bounded(used, 0.0, MOST));
-        self.filter.level = bounded(self.filter.level + used.unwrap_or(in_level) - in_level, -2.0 * MOST, MOST);
+        self.filter.level = bounded(self.filter.level + used.unwrap_or(load.expected) - in_level, -2.0 * MOST, MOST);
         if let Some(used) = used.filter(|used| *used > 0.0)
             && load.expected > 1e-9
         {
@@ -440,7 +460,9 @@ impl Twin {
     fn observe(&mut self, now: Tick, wait: Duration, ago: Duration, exact: f64) {
         let wait = wait.as_secs_f64().min(FORESEEN);
         let level = wait - ago.as_secs_f64();
-        self.moved += self.filter.observe(level, self.booked(), (exact * exact + IN_FLIGHT * self.booked() * self.size).sqrt());
+        let (open, deviation) = (self.asked(), (exact * exact + IN_FLIGHT * self.under_way().booked * self.size).sqrt());
+        self.read = (now, self.filter.trust(open, deviation));
+        self.moved += self.filter.observe(level, open, deviation);
         (self.ramp, self.doubt) = (0.0, 0.0);
         self.until = self.until.max(now + Duration::from_secs_f64(wait));
         self.keep_within(now);
@@ -462,13 +484,7 @@ impl Twin {
     }
 
     fn count(&mut self, now: Tick, attempts: u32, refusals: u32) {
-        if now.since(self.hour.since) >= HOUR {
-            let budget = 1.5 / PROVOKED * self.earned * f64::from(self.hour.attempts);
-            let over = self.hour.refusals > 10 && f64::from(self.hour.refusals) > budget;
-            self.hour = Hour { since: now, attempts: 0, refusals: 0, over };
-        }
-        self.hour.attempts = self.hour.attempts.saturating_add(attempts);
-        self.hour.refusals = self.hour.refusals.saturating_add(refusals);
+        self.hour.count(now, attempts, refusals, self.earned / EARNED);
     }
 }
 

@@ -112,7 +112,7 @@ fn a_drain_that_is_off_is_learned_and_the_bucket_stays_full() {
 fn a_twin_that_is_wrong_recovers() {
     for (level, drain) in [(3600.0, 0.1), (-10.0, 1.5), (0.0, 0.1)] {
         let mut twin = twin();
-        twin.restore(&Saved { level: Some(level), drain, held: 1.0, used: 0.01, size: 0.0, spare: -3.0 }, NOW);
+        twin.restore(&Saved { level: Some(level), drain, reserves: [1.0; 2], used: 0.01, size: 0.0, spare: -3.0 }, NOW);
         let mut bucket = Bucket { level: -10.0, rate: 0.9 };
         run(&mut twin, &mut bucket, 0..3600);
         let (refused, used) = run(&mut twin, &mut bucket, 3600..5400);
@@ -219,15 +219,20 @@ enum Input {
     PeerSettled(Load, Option<f64>),
     PeerRefused(u64, f64),
     PeersLost(u32),
+    Told(u64, f64),
     Rescale(f64),
-    Restore(Option<f64>, [f64; 5]),
+    Restore(Option<f64>, [f64; 6]),
+}
+
+fn any_load([booked, expected, prompt, capped, uncapped]: [f64; 5]) -> Load {
+    Load { booked, expected, prompt, capped, uncapped }
 }
 
 fn input() -> impl Strategy<Value = Input> {
     let any = proptest::num::f64::ANY;
     let some = || proptest::option::of(any);
-    let load = || (any, any).prop_map(|(booked, expected)| Load { booked, expected });
-    let usual = || (0.0..2.0, 0.0..2.0).prop_map(|(booked, expected)| Load { booked, expected });
+    let load = || proptest::array::uniform5(any).prop_map(any_load);
+    let usual = || proptest::array::uniform5(0.0..2.0).prop_map(any_load);
     prop_oneof![
         (any, proptest::bool::ANY).prop_map(|(guard, probe)| Input::Fits(guard, probe)),
         load().prop_map(Input::Admitted),
@@ -241,8 +246,9 @@ fn input() -> impl Strategy<Value = Input> {
         (load(), some()).prop_map(|(load, used)| Input::PeerSettled(load, used)),
         (0u64.., any).prop_map(|(wait, drain)| Input::PeerRefused(wait, drain)),
         (0u32..9).prop_map(Input::PeersLost),
+        (0u64.., any).prop_map(|(at, more)| Input::Told(at, more)),
         any.prop_map(Input::Rescale),
-        (some(), proptest::array::uniform5(any)).prop_map(|(level, rest)| Input::Restore(level, rest)),
+        (some(), proptest::array::uniform6(any)).prop_map(|(level, rest)| Input::Restore(level, rest)),
     ]
 }
 
@@ -265,7 +271,8 @@ proptest! {
                 Input::PeerRefused(wait, drain) => twin.peer_refused(now, Duration::from_millis(wait), Duration::from_millis(wait / 2), drain),
                 Input::PeersLost(nodes) => twin.peers_lost(now, nodes),
                 Input::Rescale(ratio) => twin.rescale(ratio),
-                Input::Restore(level, [drain, held, used, size, spare]) => twin.restore(&Saved { level, drain, held, used, size, spare }, now),
+                Input::Restore(level, [drain, cap, guess, used, size, spare]) => twin.restore(&Saved { level, drain, reserves: [cap, guess], used, size, spare }, now),
+                Input::Told(at, more) => { let told = twin.told(Tick(at), more); twin.take_off(now, told); }
             }
             let saved = twin.saved(now);
             let level = saved.level.unwrap();
@@ -324,7 +331,7 @@ fn utilisation_is_the_share_of_a_minute_in_which_it_works() {
 #[test]
 fn what_is_expected_of_a_call_is_its_own_and_not_the_mean_of_all() {
     let mut twin = twin();
-    let (long, short) = (Load { booked: 3.0, expected: 0.5 }, Load::exact(0.5));
+    let (long, short) = (Load { booked: 3.0, ..Load::exact(0.5) }, Load::exact(0.5));
     let (_, long) = twin.admitted(NOW, long);
     let before = twin.fill(NOW);
     let (_, short) = twin.admitted(NOW, short);
@@ -357,4 +364,22 @@ fn doubt_grows_while_nothing_shows_the_level_and_ends_when_the_bucket_must_be_em
     assert!(twin.fill(after(empty)) < 0.01 && twin.doubt() > 0.1, "{} {}", twin.fill(after(empty)), twin.doubt());
     twin.fits(after(empty + 30.0), 0.0, false);
     assert_eq!(twin.doubt(), 0.0);
+}
+
+#[test]
+fn what_a_refusal_has_told_of_a_call_is_not_added_again_when_it_ends() {
+    let mut twin = twin();
+    let (_, load) = twin.admitted(NOW, Load::exact(0.5));
+    // It holds a second more than was expected, and so does the bucket that refuses.
+    twin.refused(after(1.0), Duration::from_secs(1));
+    let end = |mut twin: Twin, sent: Tick| {
+        let before = twin.fill(after(2.0)) * twin.holds();
+        let told = twin.told(sent, 1.0);
+        twin.settled(after(2.0), load, Some(1.5));
+        twin.take_off(after(2.0), told);
+        twin.fill(after(2.0)) * twin.holds() - before
+    };
+    let known = end(twin.clone(), NOW);
+    assert!(known < 0.3, "nearly all of it was in the level that the refusal told: {known}");
+    assert_near(end(twin, after(1.5)), 1.0);
 }
