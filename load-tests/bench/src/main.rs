@@ -134,7 +134,7 @@ async fn rows(machine: &Machine, wanted: &str) -> usize {
         others::costs(directory, backend, &mut floor, turn).await;
     }
     if wants(&["memory"]) {
-        memory(&mut gateway, &mut floor, at_rest).await;
+        memory(machine, directory, at_rest).await;
     }
     missed
 }
@@ -311,15 +311,27 @@ async fn latency(gateway: &mut Proxy, floor: &mut Proxy) {
     println!("{:<18}{:>32}{:>8.0} µs more", "first chunk", format!("{first:+.1}"), 1000.0);
 }
 
-async fn memory(gateway: &mut Proxy, floor: &mut Proxy, at_rest: u64) {
-    let (ours, theirs) = (per_idle(gateway).await, per_idle(floor).await);
-    println!("\nmemory per idle connection {ours:.1} KB (floor {theirs:.1})");
-    let (ours, theirs) = (per_stream(gateway).await, per_stream(floor).await);
-    Callers::new(gateway, Case::Plain { body: 1_000_000, refuse: false }).await.run(Duration::from_secs(1)).await;
+/// Prints what memory is taken for what. Each row has processes of its own: what one has given back, another would use again.
+async fn memory(machine: &Machine, directory: &Path, at_rest: u64) {
+    let Machine { program, bare, backend, .. } = machine;
+    let of = |name| Proxy::of(program, directory, backend, Variant { name, ..Variant::default() });
+    let ours = per_idle(&mut of("idle").await).await;
+    let theirs = per_idle(&mut Proxy::floor(bare, backend).await).await;
+    println!("\n{:<32}{ours:>8.1} KB (budget 12; floor {theirs:.1})", "memory per idle connection");
+    let ours = per_stream(&mut of("streams").await).await;
+    let theirs = per_stream(&mut Proxy::floor(bare, backend).await).await;
+    println!("{:<32}{ours:>8.1} KB (budget 25; floor {theirs:.1})", "memory per open stream");
+    let mut gateway = of("burst").await;
+    let before = gateway.resident_kib() as f64 / 1024.0;
+    Callers::new(&gateway, Case::Plain { body: 120_000, refuse: false }).await.run(Duration::from_secs(1)).await;
+    drop(callers::hold_streams(gateway.address, 1000).await);
     let after = gateway.resident_kib() as f64 / 1024.0;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let later = gateway.resident_kib() as f64 / 1024.0;
+    println!("{:<32}{:>8.1} MB (budget 16)", "memory at rest", at_rest as f64 / 1024.0);
     println!(
-        "memory at rest {:.1} MB (budget 40), per open stream {ours:.1} KB (budget 20; floor {theirs:.1}), after a burst of 1 MB bodies {after:.1} MB",
-        at_rest as f64 / 1024.0
+        "{:<32}{before:>8.1}, {after:.1}, {later:.1} MB: before bodies of 120 KB and 1,000 streams, after them, two minutes later",
+        "memory after a burst"
     );
 }
 
@@ -330,6 +342,8 @@ async fn per_idle(proxy: &mut Proxy) -> f64 {
     drop(callers::hold_idle(proxy.address, CONNECTIONS / 4).await);
     let before = proxy.resident_kib();
     let held = callers::hold_idle(proxy.address, CONNECTIONS).await;
+    // A connection that had a request a moment ago may have the next one soon.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let during = proxy.resident_kib();
     drop(held);
     during.saturating_sub(before) as f64 / CONNECTIONS as f64
