@@ -113,6 +113,8 @@ pub struct State {
     pub(super) missed: Amounts,
     /// Whether there were requests since then.
     pub(super) active: bool,
+    /// Another process decides what is admitted, while one takes over from the other.
+    pub(super) is_elsewhere: bool,
     counting: Counting,
 }
 
@@ -141,6 +143,7 @@ impl State {
             share: shared.then(Share::default),
             missed: Amounts::new(),
             active: false,
+            is_elsewhere: false,
             counting: Counting::default(),
         }
     }
@@ -255,7 +258,7 @@ impl State {
             let fits = |most: u64| total.saturating_add(need) <= most;
             let (allowed, by_class) = self.allowed(plan, limited, via, demand, now);
             let here = self.allowed_here(plan, limited, via, now).unwrap_or(allowed).min(allowed);
-            if fits(here) {
+            if fits(here) && !self.is_elsewhere {
                 continue;
             }
             let by_share = fits(allowed);
@@ -273,7 +276,8 @@ impl State {
                 by_guarantee: !plan.pots.is_empty() && fits(limit) && !by_share,
             };
             // A lack of share only counts after the other nodes have confirmed it.
-            if obstacle.by_class || (id.kind.is_rate() && !obstacle.too_large) {
+            let is_asked = by_share && self.is_elsewhere;
+            if !is_asked && (obstacle.by_class || (id.kind.is_rate() && !obstacle.too_large)) {
                 self.hunger(id.kind, demand, now);
             }
             if worst.as_ref().is_none_or(|other| (other.by_share, obstacle.wait) > (by_share, other.wait)) {
@@ -365,6 +369,18 @@ impl State {
         self.change(hold, demand, demand.most(), used, used.beyond(demand.most()));
         for ((watched, counted), _) in self.watched.iter_mut().zip(&self.all.windows).zip(&hold.starts) {
             watched.reserved = watched.reserved.saturating_sub(counted.kind.of(demand.most()));
+        }
+    }
+
+    /// Takes back all of a reservation, as if the request had never been admitted.
+    pub(super) fn revoke(&mut self, hold: &Hold, demand: &Demand) {
+        self.settle(hold, demand, Used::default());
+        self.all.uncount(hold.second, &hold.starts);
+        if let Some(pot) = hold.pot.and_then(|pot| self.pots.get_mut(pot)) {
+            pot.counts.uncount(hold.second, &hold.starts);
+        }
+        if let Some(classes) = self.by_class.as_mut().filter(|_| hold.counting.classes == self.counting.classes) {
+            classes[demand.class as usize].requests.take_back(hold.second, 1);
         }
     }
 
