@@ -38,6 +38,64 @@ async fn a_quota_is_counted_once_though_the_node_has_no_lasting_name() {
     assert_eq!((admitted, refused), (60, 403));
 }
 
+/// Requests on old and new connections, while one process after the other takes over: together they get what there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_is_used_up_exactly_while_processes_take_over_from_each_other() {
+    for server in [None, Some(RedisServer::start(None))] {
+        let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+        let limits = "[consumers.limits]\nrequest_quota = { requests = 600, period = \"year\" }\n";
+        let rest = consumer("crm", limits) + &server.as_ref().map_or_else(String::new, |server| redis(server.port));
+        let process = Process::launch(&config(&[member("a", &backend, 1)], "", &rest).replace("#server", "watch = false"), &[]).await;
+        let address = process.address;
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                tokio::spawn(async move {
+                    let (mut admitted, mut last) = (0, 200);
+                    while last == 200 {
+                        last = ask_as(address, "crm", &chat(false)).await.status;
+                        admitted += usize::from(last == 200);
+                    }
+                    (admitted, last)
+                })
+            })
+            .collect();
+        while !callers.iter().all(|caller| caller.is_finished()) {
+            process.upgrade().await;
+        }
+        let mut all = 0;
+        for caller in callers {
+            let (admitted, last) = caller.await.unwrap();
+            assert_eq!(last, 403, "{}", process.log());
+            all += admitted;
+        }
+        assert_eq!((all, backend.count()), (600, 600));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_process_that_runs_beside_another_one_has_its_name() {
+    const WARNING: &str = "another process has this node's name";
+    let server = RedisServer::start(None);
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let node = |name: &str| {
+        let redis = redis(server.port) + &format!("node = \"{name}\"\n");
+        config(&[member("a", &backend, 1)], "", &redis).replace("#server", "watch = false")
+    };
+    let first = Process::launch(&node("one"), &[]).await;
+    for _ in 0..2 {
+        first.upgrade().await;
+    }
+    let log = first.log();
+    // It is killed.
+    drop(first);
+    let again = Process::launch(&node("one"), &[]).await;
+    // This takes longer than it takes the other one to report a few times.
+    let _other = Process::launch(&node("two"), &[]).await;
+    assert!(!log.contains(WARNING) && !again.log().contains(WARNING), "{log}\n{}", again.log());
+    let twin = Process::launch(&node("one"), &[]).await;
+    eventually("both say so", async || again.log().contains(WARNING) && twin.log().contains(WARNING)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_old_process_knows_what_the_new_one_admits() {
     let hold = Arc::new(Notify::new());

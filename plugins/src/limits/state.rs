@@ -11,7 +11,7 @@ use super::plan::{Limited, Plan};
 use super::rolling::Rolling;
 use super::rules::{LimitId, Rules};
 use super::share::{Amounts, Share};
-use super::{Alert, Counter, Demand, LimitKind, Remaining, Timestamps, Used};
+use super::{Alert, Demand, LimitKind, Timestamps, Used};
 
 /// Why a request can't be admitted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -326,7 +326,7 @@ impl State {
     }
 
     /// Time until at most `most` is used.
-    fn wait(&self, limited: &Limited, most: u64, now: Timestamps) -> Option<Duration> {
+    pub(super) fn wait(&self, limited: &Limited, most: u64, now: Timestamps) -> Option<Duration> {
         let rolling = |rolling: &Option<Rolling>| rolling.as_ref().map(|rolling| now.until(rolling.seconds_until(most)));
         match limited.place {
             0 => rolling(&self.all.requests),
@@ -478,27 +478,6 @@ impl State {
             }
         }
         alerts
-    }
-
-    /// A limit, and what is left of it for one who comes through the guarantee at `via`.
-    pub(super) fn counter(&self, plan: &Plan, limited: &Limited, via: Option<usize>, now: Timestamps) -> Counter {
-        let used = self.all.used(limited.place, now.unix).saturating_add(self.others(limited, now));
-        let reset = self.wait(limited, 0, now).unwrap_or_default();
-        let kept = |at: usize| limited.kept[at];
-        let allowed =
-            if plan.pots.is_empty() { limited.limit } else { self.beside_guarantees(plan, limited, via, kept, limited.common, now) };
-        Counter { limit: limited.limit, remaining: allowed.saturating_sub(used), reset }
-    }
-
-    /// What a caller has left of its limits per minute; or of a quota of which less is left than of those.
-    pub(super) fn remaining(&self, plan: &Plan, via: Option<usize>, now: Timestamps) -> Remaining {
-        let counter = |limited: &Limited| self.counter(plan, limited, via, now);
-        let least = |rate: LimitKind, quota: LimitKind| {
-            let rate = plan.limits.iter().find(|limited| limited.id.kind == rate)?;
-            let quotas = plan.limits.iter().filter(|limited| limited.id.kind == quota);
-            std::iter::once(rate).chain(quotas).map(counter).min_by_key(|counter| counter.remaining)
-        };
-        Remaining { requests: least(LimitKind::Requests, LimitKind::RequestQuota), tokens: least(LimitKind::Tokens, LimitKind::Quota) }
     }
 }
 

@@ -33,6 +33,13 @@ struct Link {
     up: Arc<Mutex<VecDeque<Answer>>>,
 }
 
+impl Link {
+    /// The old process has said its last word.
+    fn is_ending(&self) -> bool {
+        self.down.iter().any(|down| matches!(down, Down::End))
+    }
+}
+
 struct Process {
     limits: Arc<Limits>,
     rules: Rules,
@@ -152,7 +159,11 @@ impl Chain {
 
     async fn happen(&mut self, step: &Step) {
         match step {
-            Step::Ask { process, child, need } => self.ask(self.alive(process), *child, *need),
+            Step::Ask { process, child, need } => {
+                let is_ending = self.processes[self.ended].next.as_ref().is_some_and(Link::is_ending);
+                let first = self.ended + usize::from(is_ending);
+                self.ask(first + process.index(self.processes.len() - first), *child, *need);
+            }
             Step::Settle { which, percent } if !self.open.is_empty() => {
                 let (_, child, need, permit) = self.open.swap_remove(which.index(self.open.len()));
                 let really = if self.is_exact { need } else { need * percent / 100 };
@@ -266,7 +277,7 @@ impl Chain {
         let oldest = self.ended;
         let is_busy = self.open.iter().any(|open| open.0 == oldest) || self.asking.iter().any(|asking| asking.process == oldest);
         let process = &mut self.processes[oldest];
-        let has_ended = process.next.as_ref().is_none_or(|link| link.down.iter().any(|down| matches!(down, Down::End)));
+        let has_ended = process.next.as_ref().is_none_or(Link::is_ending);
         if !is_busy && !has_ended {
             process.tell();
             process.next.as_mut().unwrap().down.push_back(Down::End);
