@@ -252,9 +252,9 @@ impl Limits {
                     return Ok(permit);
                 }
                 Err(Refused::Share(lacking)) => {
-                    // On the heap: few requests come here, and the future of the others stays small.
                     let decider = self.decider.borrow().clone();
                     if !matches!(decider, Decider::This) {
+                        // On the heap: few requests come here, and the future of the others stays small.
                         if let Some(decided) = Box::pin(self.decide_elsewhere(&decider, path, demand)).await {
                             return decided;
                         }

@@ -486,4 +486,22 @@ members = [{ backend = "a" }]
         assert!(matches!(taken, Err(HandoverError::Ended)));
         assert_eq!((gateway.is_frozen(), gateway.change(|| 7)), (false, Some(7)));
     }
+
+    #[tokio::test]
+    async fn if_the_new_process_dies_before_it_knows_what_was_admitted_the_old_one_still_decides() {
+        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
+        let running = start(&config, Clock::new()).await.unwrap();
+        let gateway = &running.gateway;
+        let (ours, theirs) = StdStream::pair().unwrap();
+        let next = async {
+            theirs.set_nonblocking(true).unwrap();
+            let mut stream = UnixStream::from_std(theirs).unwrap();
+            send(&mut stream, &Message::Prepared { pid: u32::MAX, takes_limits: true }).await.unwrap();
+            while !matches!(receive(&mut stream).await, Ok(Some(Message::Go))) {}
+            send(&mut stream, &Message::Ready).await.unwrap();
+        };
+        let (taken, ()) = tokio::join!(hand_over_to(ours, gateway), next);
+        assert!(matches!(taken, Err(HandoverError::Stream(_))), "{taken:?}");
+        assert!(gateway.limits.decides() && !gateway.is_frozen());
+    }
 }
