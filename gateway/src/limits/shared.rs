@@ -373,9 +373,11 @@ impl SharedLimits {
             let lost = self.is_lost();
             let reached = matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(())));
             let agreed = reached && self.agree_all(&limits, lost).await;
-            if !agreed && !limits.decides() {
+            if !limits.decides() {
                 // It has just handed over.
-            } else if !agreed {
+                continue;
+            }
+            if !agreed {
                 self.failures.inc();
                 self.lose(limits.now());
                 limits.all().iter().for_each(|scope| self.go_on_alone(scope, limits.now()));
