@@ -5,7 +5,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 /// Most bytes that are copied together.
@@ -21,10 +20,11 @@ pub(crate) fn poll_write<W: AsyncWrite + ?Sized>(
     if let (Some(only), None) = (filled.next(), filled.next()) {
         return writer.poll_write(cx, only);
     }
-    if pieces.iter().map(|piece| piece.len()).sum::<usize>() > SHORT {
+    let length = pieces.iter().map(|piece| piece.len()).sum();
+    if length > SHORT {
         return writer.poll_write_vectored(cx, pieces);
     }
-    let mut joined = SmallVec::<[u8; SHORT]>::new();
+    let mut joined = Vec::with_capacity(length);
     for piece in pieces {
         joined.extend_from_slice(piece);
     }

@@ -230,7 +230,7 @@ impl References {
 const DEEPER_NAMES: [&str; 9] = joined(&[&STORED, &["audio", "encrypted_content"]]);
 
 /// Shows that there are references below the top level.
-pub(crate) static DEEPER: Interest = Interest { keys: &DEEPER_NAMES, texts: &["item_reference"] };
+pub(crate) static DEEPER: Interest = Interest::new(&DEEPER_NAMES, &["item_reference"]);
 
 /// Adds to the references `found` at the top level those in inner objects (`deeper`: there are some) and in its
 /// `items`: every file, vector store, container, skill, audio and item, and every sealed content. One more pass, only

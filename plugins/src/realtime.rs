@@ -17,7 +17,7 @@ const LONGEST: usize = 1024;
 pub const MOST: usize = 256 * 1024;
 
 /// Shows that stored objects are named.
-static NAMES_STORED: Interest = Interest { keys: &STORED, texts: &[] };
+static NAMES_STORED: Interest = Interest::new(&STORED, &[]);
 
 /// Why a socket can't continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

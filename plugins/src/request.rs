@@ -139,6 +139,11 @@ pub struct RequestFields {
 }
 
 impl RequestFields {
+    /// Whether [`RequestFields::references_in`] reads the body again.
+    pub fn may_refer_deeper(&self) -> bool {
+        self.refers_deeper || self.items.is_some()
+    }
+
     /// All references of the request, including those in inner objects of its `body`.
     pub fn references_in(&self, body: &[u8]) -> References {
         objects::deeper(self.references.clone(), self.items.as_ref(), self.refers_deeper, body)
@@ -321,10 +326,51 @@ impl Seen {
 /// [`BodyError`] for malformed JSON or UTF-8, wrong types and repeated fields. A missing model is no error here: the
 /// path may name it.
 pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
-    if let Err(error) = simdutf8::compat::from_utf8(body) {
-        return Err(BodyError::Encoding { at: error.valid_up_to() });
+    check_encoding(body)?;
+    read(&mut reader(body), body, |_| true)
+}
+
+/// Longest body that [`read_fields_at_once`] reads.
+const LONGEST: usize = 1 << 20;
+/// Most values and escapes that it reads: a body of 64 KiB can't have more.
+const STEPS: usize = 32 * 1024;
+/// Longest value that it decodes.
+const LONGEST_DECODED: usize = 64 * 1024;
+
+/// As [`read_fields`], of a body that takes about a millisecond at most: also a long one is mostly a few texts, which are
+/// passed over fast. `None` of any other body, whether it is valid or not.
+pub fn read_fields_at_once(body: &[u8]) -> Option<Result<RequestFields, BodyError>> {
+    if body.len() > LONGEST {
+        return None;
     }
-    let mut reader = Reader::watching(body, &DEEPER).naming(&REQUEST);
+    if let Err(error) = check_encoding(body) {
+        return Some(Err(error));
+    }
+    let mut reader = reader(body).in_steps(STEPS);
+    let mut left_out = false;
+    let fields = read(&mut reader, body, |range| {
+        let is_short = range.len() <= LONGEST_DECODED;
+        left_out |= !is_short;
+        is_short
+    });
+    (!left_out && !reader.is_exhausted()).then_some(fields)
+}
+
+fn reader(body: &[u8]) -> Reader<'_> {
+    Reader::watching(body, &DEEPER).naming(&REQUEST)
+}
+
+fn check_encoding(body: &[u8]) -> Result<(), BodyError> {
+    simdutf8::compat::from_utf8(body).map(drop).map_err(|error| BodyError::Encoding { at: error.valid_up_to() })
+}
+
+/// Whether a field's value is only passed over, however long it is.
+fn is_prompt(key: &[u8]) -> bool {
+    matches!(key, b"messages" | b"input" | b"prompt" | b"items" | b"system" | b"instructions" | b"tools" | b"contents")
+}
+
+/// `decodes` tells whether a value in this range may be decoded.
+fn read(reader: &mut Reader<'_>, body: &[u8], mut decodes: impl FnMut(&Range<usize>) -> bool) -> Result<RequestFields, BodyError> {
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'{') => {}
         Some(b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9') => {
@@ -335,7 +381,11 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
         _ => return Err(reader.value(0).err().map_or(BodyError::NotAnObject, BodyError::Syntax)),
     }
     let mut seen = Seen::default();
-    reader.members(|key, value| seen.member(body, key, value))?;
+    reader.members(|key, value| {
+        if is_prompt(key) || decodes(&value.range) {
+            seen.member(body, key, value);
+        }
+    })?;
     reader.end()?;
     seen.fields.refers_deeper = reader.noticed();
     seen.fields.encoded = reader.encoded();
@@ -345,7 +395,7 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
         (None, Some(error)) => return Err(error),
         (None, None) => {}
     }
-    for range in reader.models() {
+    for range in reader.models().iter().filter(|range| decodes(range)) {
         let name = Value { kind: Kind::String, range: range.clone() };
         match name.as_str(body).filter(|_| body[range.start] == b'"') {
             Some(name) => seen.fields.further_models.push(name.into_owned()),

@@ -104,6 +104,11 @@ impl AnswerCache {
         self.memory.get(key, now)
     }
 
+    /// Whether other nodes' answers can be fetched.
+    pub fn is_shared(&self) -> bool {
+        self.remote.is_some()
+    }
+
     /// The answer that another node has cached, if any; it is kept in memory from now on.
     pub async fn fetch(&self, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
         let entry = Arc::new(self.remote.as_ref()?.get(key).await.filter(|entry| entry.is_good(now))?);

@@ -44,6 +44,8 @@ pub(super) enum Sending {
 
 /// Bytes that a head, and the beginning of its body, are read by.
 const ROOM: usize = 4 * 1024;
+/// Most bytes that are read at once because the last request on the connection was as long.
+const MOST_ROOM: usize = 32 * 1024;
 /// Most bytes that are reserved because a caller announced them.
 const TRUSTED: usize = 1 << 20;
 /// Most bytes of the next request that a caller may send while it waits for its answer.
@@ -57,6 +59,9 @@ pub struct Http1Session {
     head: RequestHeader,
     /// Bytes of the body that were not handed on.
     left: usize,
+    /// Room for the first read of a request: callers repeat themselves, and a request that is as long as the one before
+    /// comes in one read.
+    room: usize,
     pub(super) sending: Sending,
     /// Whether the connection may carry another request.
     pub(super) keep: bool,
@@ -79,6 +84,7 @@ impl Http1Session {
             buffer: BytesMut::new(),
             head: nothing(),
             left: 0,
+            room: ROOM,
             sending: Sending::Over,
             keep: true,
             certificate,
@@ -174,13 +180,15 @@ impl Http1Session {
                         let Some(head) = found.take(&mut self.buffer, map) else { return Poll::Ready(Next::Other) };
                         self.head = head;
                         self.left = found.body;
+                        self.room = (found.end + found.body).clamp(ROOM, MOST_ROOM).next_multiple_of(ROOM);
                         self.sending = Sending::Nothing;
                         self.keep &= !found.closes;
                         return Poll::Ready(Next::Request);
                     }
                 }
             }
-            match ready!(self.poll_fill(cx, ROOM)) {
+            let room = if self.buffer.is_empty() { self.room } else { ROOM };
+            match ready!(self.poll_fill(cx, room)) {
                 Ok(0) | Err(_) => return Poll::Ready(Next::Closed),
                 Ok(_) => {}
             }
@@ -203,7 +211,8 @@ impl Http1Session {
                 }
             }
         }
-        if self.buffer.capacity() - self.buffer.len() < room.min(ROOM) {
+        let enough = if self.buffer.is_empty() { room } else { room.min(ROOM) };
+        if self.buffer.capacity() - self.buffer.len() < enough {
             self.buffer.reserve(room);
         }
         let read = std::pin::pin!(tokio::io::AsyncReadExt::read_buf(&mut self.socket, &mut self.buffer));

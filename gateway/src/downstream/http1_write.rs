@@ -1,5 +1,6 @@
 //! Writes answers on a connection of the gateway's own: head, chunk lines and body in one system call.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use pingora::{Error, ErrorType};
-use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 use super::date;
@@ -52,15 +52,11 @@ impl Http1Session {
     /// # Errors
     /// If nothing more can be written to the caller.
     pub async fn write(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> pingora::Result<()> {
-        let mut line = StatusLine::default();
-        let before = match head {
-            Some(head) => {
-                line.set(head.status);
-                self.begin(head)
-            }
-            None => BytesMut::new(),
+        let (line, before) = match head {
+            Some(head) => (status_line(head.status), self.begin(head)),
+            None => (Cow::Borrowed(&[][..]), BytesMut::new()),
         };
-        self.write_parts(line.bytes(), before, body, over).await
+        self.write_parts(&line, before, body, over).await
     }
 
     /// Writes bytes of a body whose head was written, and with `over` its end.
@@ -111,21 +107,11 @@ impl Http1Session {
 }
 
 /// The first line of an answer (RFC 9112, 4).
-#[derive(Default)]
-struct StatusLine(SmallVec<[u8; 48]>);
-
-impl StatusLine {
-    fn set(&mut self, status: StatusCode) {
-        self.0.extend_from_slice(b"HTTP/1.1 ");
-        self.0.extend_from_slice(status.as_str().as_bytes());
-        self.0.extend_from_slice(b" ");
-        self.0.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-        self.0.extend_from_slice(b"\r\n");
+fn status_line(status: StatusCode) -> Cow<'static, [u8]> {
+    if status == StatusCode::OK {
+        return Cow::Borrowed(b"HTTP/1.1 200 OK\r\n");
     }
-
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
+    format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()).into_bytes().into()
 }
 
 /// The line before the data of a chunk.

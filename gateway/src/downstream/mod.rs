@@ -4,7 +4,6 @@ mod date;
 mod http1_session;
 mod http1_write;
 mod pingora_session;
-pub mod read_ahead;
 mod reply_head;
 pub mod socket;
 pub mod strict_head;

@@ -9,15 +9,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::read_ahead::ReadAhead;
-
 /// A caller's connection.
 #[derive(Debug)]
 pub enum Socket {
     /// Without TLS.
     Plain(TcpStream),
     /// With TLS.
-    Tls(Box<TlsStream<ReadAhead>>),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl AsRawFd for Socket {

@@ -65,12 +65,14 @@ fn strict(bytes: &[u8], end: usize, parsed: &httparse::Request<'_, '_>) -> Optio
     if parsed.method != Some("POST") || parsed.version != Some(1) || !ends_each_line(&bytes[..end]) {
         return None;
     }
+    let target = parsed.path?.as_bytes();
+    is_target(target).then_some(())?;
     let base = bytes.as_ptr() as usize;
     let place = |part: &[u8]| {
         let start = part.as_ptr() as usize - base;
         start..start + part.len()
     };
-    let mut head = StrictHead { end, body: 0, closes: false, target: place(parsed.path?.as_bytes()), places: SmallVec::new() };
+    let mut head = StrictHead { end, body: 0, closes: false, target: place(target), places: SmallVec::new() };
     let (mut hosts, mut lengths, mut types, mut connections) = (0, 0, 0, 0);
     for field in parsed.headers.iter() {
         let (name, value) = (field.name, field.value);
@@ -104,10 +106,11 @@ fn strict(bytes: &[u8], end: usize, parsed: &httparse::Request<'_, '_>) -> Optio
 
 /// Whether each line ends with CR LF, and CR occurs nowhere else.
 fn ends_each_line(head: &[u8]) -> bool {
-    memchr::memchr2_iter(b'\r', b'\n', head).all(|at| match head[at] {
-        b'\r' => head.get(at + 1) == Some(&b'\n'),
-        _ => at > 0 && head[at - 1] == b'\r',
-    })
+    let line_ends = memchr::memchr_iter(b'\n', head).take_while(|at| *at > 0 && head[at - 1] == b'\r').count();
+    // Simple sums of bytes over a fixed width can be vectorised.
+    let count =
+        |byte: u8| head.chunks(128).map(|part| usize::from(part.iter().map(|other| u8::from(*other == byte)).sum::<u8>())).sum::<usize>();
+    line_ends == count(b'\r') && line_ends == count(b'\n')
 }
 
 /// The number of a `Content-Length`: digits without a leading zero that fit into it.
@@ -116,10 +119,34 @@ pub fn length(value: &[u8]) -> Option<usize> {
     is_number.then(|| value.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')))
 }
 
-/// Whether a `Host` has letters, digits and what stands in names, addresses and ports (RFC 3986, section 3.2.2). Pingora refuses
-/// one with user information.
-fn is_host(value: &[u8]) -> bool {
-    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
+/// Whether a `Host` is a name or an address, with an optional port (RFC 3986, section 3.2.2): without user information, which Pingora
+/// refuses.
+pub fn is_host(text: &[u8]) -> bool {
+    let (name, port): (&[u8], &[u8]) = match text {
+        [b'[', ..] => match memchr::memchr(b']', text) {
+            Some(end) => (&text[1..end], &text[end + 1..]),
+            None => return false,
+        },
+        _ => text.split_at(memchr::memchr(b':', text).unwrap_or(text.len())),
+    };
+    let in_brackets = text.first() == Some(&b'[');
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte) || (in_brackets && *byte == b':');
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    !name.is_empty() && name.iter().all(fits) && is_port
+}
+
+/// Whether a target has only bytes that a target may contain, raw or percent-encoded. Pingora encodes raw ones.
+pub fn is_target(target: &[u8]) -> bool {
+    let hidden = |at: usize| match target.get(at + 1..at + 3) {
+        Some([b'0' | b'1', low]) => low.is_ascii_hexdigit(),
+        Some([b'7', b'f' | b'F']) => true,
+        _ => false,
+    };
+    !target.iter().any(|byte| byte.is_ascii_control() || matches!(byte, b'\\' | b'#')) && !memchr::memchr_iter(b'%', target).any(hidden)
 }
 
 /// Whether a media type is JSON, with or without parameters.

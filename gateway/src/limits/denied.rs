@@ -20,6 +20,8 @@ pub struct Denied {
     pub wait: Option<Duration>,
     /// The request needs more than the whole limit.
     pub too_large: bool,
+    /// A smaller request would be admitted.
+    pub some_left: bool,
     /// For whom the rest of the limit is reserved, if it is.
     pub kept: Option<KeptFor>,
     /// What is left of the limits, if the caller may know.
@@ -69,6 +71,19 @@ impl fmt::Display for Denied {
             LimitKind::Budget if self.kept == Some(KeptFor::Guarantees) => {
                 write!(f, "the rest of the budget of {scope}{per} is guaranteed to others in it; it starts again in {again}")
             }
+            LimitKind::Quota if self.some_left => write!(
+                f,
+                "this request may need {} tokens, more than {scope} has left of its quota of {limit}{per}; shorten it, lower its completion \
+                 cap, or wait: the quota starts again in {again}",
+                self.demand.tokens
+            ),
+            LimitKind::Budget if self.some_left => write!(
+                f,
+                "this request may cost {}, more than {scope} has left of its budget of {}{per}; shorten it, lower its completion cap, or \
+                 wait: the budget starts again in {again}",
+                self.demand.cost,
+                Money(*limit)
+            ),
             LimitKind::RequestQuota => write!(f, "{scope} has used its quota of {limit} requests{per}; it starts again in {again}"),
             LimitKind::Quota => write!(f, "{scope} has used its quota of {limit} tokens{per}; it starts again in {again}"),
             LimitKind::Budget => write!(f, "{scope} has spent its budget of {}{per}; it starts again in {again}", Money(*limit)),
@@ -114,6 +129,7 @@ mod tests {
             limit: 500,
             wait: Some(Duration::from_secs(7200)),
             too_large: false,
+            some_left: false,
             kept: None,
             remaining: Remaining::default(),
             unsure: false,
@@ -121,6 +137,10 @@ mod tests {
         };
         let used = "group 'search' has used its quota of 500 tokens per day (Europe/Berlin); it starts again in 2 h";
         assert_eq!(denied.to_string(), used);
+        let short = Denied { some_left: true, demand: Demand { tokens: 90, ..Demand::default() }, ..denied.clone() };
+        let left = "this request may need 90 tokens, more than group 'search' has left of its quota of 500 per day (Europe/Berlin); shorten \
+                    it, lower its completion cap, or wait: the quota starts again in 2 h";
+        assert_eq!(short.to_string(), left);
         let budget = LimitId { kind: LimitKind::Budget, calendar: Some(Calendar::utc(Period::Month)) };
         let kept = Denied { id: budget, kept: Some(KeptFor::Guarantees), ..denied };
         let text = "the rest of the budget of group 'search' per month is guaranteed to others in it; it starts again in 2 h";

@@ -287,9 +287,9 @@ impl Limits {
 
     fn denied(&self, refused: Refused, path: &Path, demand: Demand) -> Denied {
         match refused {
-            Refused::Limit { scope, rank, id, limit, wait, too_large, kept, remaining } => {
+            Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining } => {
                 self.metrics.limits.refused(rank, id);
-                Denied { scope, id, limit, wait, too_large, kept, remaining: *remaining, unsure: false, demand }
+                Denied { scope, id, limit, wait, too_large, some_left, kept, remaining: *remaining, unsure: false, demand }
             }
             Refused::Share(lacking) => self.lacking(&path.steps()[lacking[0].0], lacking[0].1, demand),
         }
@@ -338,7 +338,7 @@ impl Limits {
         let unsure = !id.kind.is_rate() && (!used_up || self.shared.as_ref().is_some_and(|shared| shared.is_unsure()));
         let kept = (used_up && scope.is_kept_for_others(id, &demand, now)).then_some(KeptFor::Guarantees);
         let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(*via, now) } else { Remaining::default() };
-        Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, kept, remaining, unsure, demand }
+        Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, some_left: false, kept, remaining, unsure, demand }
     }
 
     /// Adds usage to what is reserved.
@@ -348,12 +348,12 @@ impl Limits {
 
     /// Whether a quota or budget is used up that a permit's further answers would need.
     pub fn ended(&self, permit: &Permit, now: Timestamps) -> Option<Denied> {
-        let Some(Refused::Limit { scope, rank, id, limit, wait, too_large, kept, remaining }) = permit.ended(now) else {
+        let Some(Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining }) = permit.ended(now) else {
             return None;
         };
         self.metrics.limits.refused(rank, id);
         let demand = *permit.demand();
-        Some(Denied { scope, id, limit, wait, too_large, kept, remaining: *remaining, unsure: false, demand })
+        Some(Denied { scope, id, limit, wait, too_large, some_left, kept, remaining: *remaining, unsure: false, demand })
     }
 
     /// Replaces what was reserved by what was used.

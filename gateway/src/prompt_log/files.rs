@@ -233,7 +233,7 @@ fn compress(path: &Path) -> io::Result<()> {
         // An earlier process has left this one unfinished.
         let _ = std::fs::remove_file(&unfinished);
         let to = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
-        let mut encoder = GzEncoder::new(io::BufWriter::new(to), Compression::default());
+        let mut encoder = GzEncoder::new(io::BufWriter::new(to), Compression::fast());
         let copied = io::copy(&mut from, &mut encoder)?;
         encoder.finish()?.into_inner()?.sync_all()?;
         Ok(copied)

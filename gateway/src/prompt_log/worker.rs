@@ -24,12 +24,13 @@ pub(super) enum Job {
     Flush(oneshot::Sender<()>),
 }
 
-/// Most requests that are written together.
-const BATCH: usize = 256;
+/// Most requests that are written together: few enough that their lines are still in the processor's cache then.
+const BATCH: usize = 64;
 /// How often the files are checked while there are no requests.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long requests are collected. While the threads sleep, handing one over doesn't wake them.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long requests are collected. While the threads sleep, handing one over doesn't wake them; what waits long has left
+/// the processor's cache, and its memory can't be used for other requests.
+const GATHER: Duration = Duration::from_millis(2);
 
 pub(super) struct Worker {
     pub(super) rules: Arc<PromptLogRules>,

@@ -17,8 +17,8 @@ use crate::runtime::Runtime;
 pub struct RequestCtx {
     /// Where it comes from, who sent it and what it runs on.
     pub facts: Facts,
-    /// What it wants from which model, once that is known. Written by `intake`.
-    pub model_request: Option<ModelRequest>,
+    /// What it wants from which model, once that is known. Written by `intake`. On the heap, because it is moved often.
+    pub model_request: Option<Box<ModelRequest>>,
     /// Its body.
     pub body: RequestBody,
     /// A request that Pingora's own loop runs. Written by `intake`, kept by `tunnel`.

@@ -33,7 +33,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut Request
     let over = FinishedRequest {
         session,
         facts: &ctx.facts,
-        model_request: ctx.model_request.as_ref(),
+        model_request: ctx.model_request.as_deref(),
         attempts: &ctx.attempts.records,
         timing: &ctx.timing,
         reply: &ctx.reply,

@@ -195,7 +195,7 @@ pub(super) fn context(gateway: &Gateway, facts: Facts, api: Api, text: &str) -> 
     ctx.facts.api = Some(api);
     ctx.facts.asked_for = Some("m".to_owned());
     ctx.body = body(gateway, text);
-    ctx.model_request = Some(model_request(gateway, api, text));
+    ctx.model_request = Some(Box::new(model_request(gateway, api, text)));
     ctx
 }
 
@@ -231,7 +231,7 @@ pub(super) async fn asking(gateway: &Gateway, facts: Facts, api: Api, text: &str
     let mut ctx = context(gateway, facts, api, text);
     let asked = ctx.model_request.take().unwrap();
     let state = retry_state(&ctx.facts, &asked);
-    Asking { session, caller, ctx, asked, state }
+    Asking { session, caller, ctx, asked: *asked, state }
 }
 
 /// The other end of a session.

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::json;
 use spillway_plugins::api::Api;
 use spillway_plugins::multipart::{FormError, FormFields, FormReader, boundary};
-use spillway_plugins::request::{BodyError, RequestFields, read_fields};
+use spillway_plugins::request::{BodyError, RequestFields, read_fields, read_fields_at_once};
 use spillway_plugins::service_tier::ServiceTier;
 
 use super::admit::admit;
@@ -200,7 +200,15 @@ async fn json_body(
     if coding != Coding::Identity {
         buffer = Box::pin(media::plain(gateway, &ctx.facts, buffer, coding)).await?;
     }
-    let (mut buffer, fields) = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, |buffer| read_fields(buffer.as_slice())).await?;
+    let fields = match read_fields_at_once(buffer.as_slice()) {
+        Some(fields) => fields,
+        None => {
+            let apart = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, |buffer| read_fields(buffer.as_slice()));
+            let (back, fields) = apart.await?;
+            buffer = back;
+            fields
+        }
+    };
     let fields = fields.map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     let prompt = &prompt[..prompt.len().min(PROMPT_PREFIX)];
@@ -320,7 +328,7 @@ fn resolve_model(
     inference: &Inference,
     fields: RequestFields,
     prompt: &[u8],
-) -> Result<ModelRequest, Refusal> {
+) -> Result<Box<ModelRequest>, Refusal> {
     let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
     // For the log. The text comes from the caller: shorten it.
     facts.asked_for = Some(if name.len() <= SHOWN { name.clone() } else { name.chars().take(SHOWN).collect() });
@@ -341,7 +349,7 @@ fn resolve_model(
     let by_header = sends_tier.then(|| tier_in(session)).flatten();
     may_ask_for_tiers(facts, [fields.service_tier, by_header])?;
     let affinity_key = if pool.config.policy.uses_key() { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
-    Ok(ModelRequest {
+    Ok(Box::new(ModelRequest {
         api: inference.api,
         part: inference.part,
         model: Arc::clone(model),
@@ -352,7 +360,7 @@ fn resolve_model(
         elsewhere: None,
         stores: false,
         sealed: false,
-    })
+    }))
 }
 
 /// The service tier that a header asks for.

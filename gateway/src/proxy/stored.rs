@@ -31,14 +31,19 @@ pub(super) async fn refer(
     gateway: &Gateway,
     facts: &Facts,
     model_request: &mut ModelRequest,
-    buffer: BodyBuffer,
+    mut buffer: BodyBuffer,
 ) -> Result<BodyBuffer, Refusal> {
-    let owner = facts.owner();
     model_request.stores = !model_request.fields.references.unstored && model_request.api == Api::Responses && model_request.part.is_none();
-    let fields = std::mem::take(&mut model_request.fields);
-    let read = move |buffer: &mut BodyBuffer| (fields.references_in(buffer.as_slice()), fields);
-    let (buffer, (found, fields)) = on_buffer(&gateway.turns, || owner, buffer, read).await?;
-    model_request.fields = fields;
+    let found = if model_request.fields.may_refer_deeper() {
+        let fields = std::mem::take(&mut model_request.fields);
+        let read = move |buffer: &mut BodyBuffer| (fields.references_in(buffer.as_slice()), fields);
+        let (back, (found, fields)) = on_buffer(&gateway.turns, || facts.owner(), buffer, read).await?;
+        buffer = back;
+        model_request.fields = fields;
+        found
+    } else {
+        model_request.fields.references_in(buffer.as_slice())
+    };
     refer_to(gateway, facts, model_request, found).await?;
     Ok(buffer)
 }
@@ -111,7 +116,7 @@ pub(super) async fn take_in(
     let model = model.ok_or(Refusal::NoneAvailable { model: call.api.label().to_owned(), retry_after: None })?;
     let pool = &runtime.pools[model.pool];
     may_use_pool(&ctx.facts, call.api, &pool.config)?;
-    let model_request = ctx.model_request.insert(ModelRequest {
+    let model_request = ctx.model_request.insert(Box::new(ModelRequest {
         api: call.api,
         model: Arc::clone(model),
         pool: Arc::clone(pool),
@@ -123,7 +128,7 @@ pub(super) async fn take_in(
         stores: call.name.is_none() || call.api == Api::Batches || is_response(&call),
         sealed: false,
         object: Some(call.path),
-    });
+    }));
     admit(gateway, &ctx.facts, model_request, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
     Ok(hand_on(&mut ctx.body, &mut ctx.tunnel, buffer, whole, None))
 }

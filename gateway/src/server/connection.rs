@@ -18,7 +18,6 @@ use super::http2_heads::PREFACE;
 use super::service::Service;
 use crate::connection_phase::{PHASE, Phase};
 use crate::downstream::Http1Session;
-use crate::downstream::read_ahead::ReadAhead;
 use crate::downstream::socket::Socket;
 use crate::gateway::Gateway;
 use crate::listener_tls as tls;
@@ -40,7 +39,7 @@ pub(super) async fn serve(service: Service, tcp: TcpStream) {
             let http2 = server.h2c && tokio::time::timeout(server.header_timeout, speaks_http2(&tcp)).await.unwrap_or(false);
             (Socket::Plain(tcp), None, http2)
         }
-        Some(tls) => match tokio::time::timeout(server.header_timeout, tls.acceptor().accept(ReadAhead::new(tcp))).await {
+        Some(tls) => match tokio::time::timeout(server.header_timeout, tls.acceptor().accept(tcp)).await {
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;
                 let http2 = session.alpn_protocol() == Some(b"h2");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::callers::Case;
 use crate::process::{Proxy, Variant};
-use crate::{TURNS, Turns, median};
+use crate::{Awake, TURNS, Turns, median};
 
 /// An exact cache.
 pub const CACHE: &str = "\n[plugins.cache]\nexact = {}\n";
@@ -19,8 +19,10 @@ pub fn prompt_log(directory: &Path) -> String {
     format!("\n[plugins.prompt_log]\nenabled = true\npath = \"{}\"\nlevel = \"redacted\"\n", path.display())
 }
 
-/// Prints what each adds to a 1 KiB request, as a share of what the request costs without it.
-pub async fn costs(program: &Path, directory: &Path, backend: &Backend, turn: Duration) {
+/// Prints what each adds to a 1 KiB request, as a share of what the request costs without it; those whose names contain
+/// `wanted`.
+pub async fn costs(program: &Path, directory: &Path, backend: &Backend, turn: Duration, wanted: &str) {
+    let _awake = Awake::start();
     let log = prompt_log(directory);
     // The collector is the backend: it answers everything.
     let traces = |sample: f64| format!("\n[traces]\notlp = {{ url = \"http://{}\" }}\nsample = {sample:?}\n", backend.second);
@@ -31,7 +33,7 @@ pub async fn costs(program: &Path, directory: &Path, backend: &Backend, turn: Du
         ("traces, all", traces(1.0), f64::NAN),
         ("guard of prompts", GUARD.to_owned(), f64::NAN),
     ];
-    for (number, (name, rest, budget)) in rows.iter().enumerate() {
+    for (number, (name, rest, budget)) in rows.iter().enumerate().filter(|(_, (name, _, _))| name.contains(wanted)) {
         let mut with =
             Proxy::of(program, directory, backend, Variant { name: &format!("feature-{number}"), rest, ..Variant::default() }).await;
         let plain = Variant { name: &format!("plain-{number}"), ..Variant::default() };

@@ -3,7 +3,7 @@
 //!
 //! `bench --profile GATEWAY FLOOR` counts instructions and system calls instead.
 //! `bench --soak GATEWAY SECONDS` lets the gateway run for long with backends that fail.
-//! `bench GATEWAY FLOOR [SECONDS [CASE]]` with the paths of the two programs. Both are driven by the same
+//! `bench GATEWAY FLOOR [SECONDS [ROWS]]` with the paths of the two programs, for the rows whose names contain ROWS. Both are driven by the same
 //! callers against the same backends, in slices that alternate, for several turns; what is compared is
 //! the processor time that the operating system booked on each.
 
@@ -68,41 +68,85 @@ async fn main() {
         println!("{}", if held { "all of it holds" } else { "something doesn't hold" });
         std::process::exit(i32::from(!held));
     }
-    let [gateway, floor, rest @ ..] = arguments.as_slice() else { panic!("usage: bench GATEWAY FLOOR [SECONDS [CASE]]") };
+    let [gateway, floor, rest @ ..] = arguments.as_slice() else { panic!("usage: bench GATEWAY FLOOR [SECONDS [ROWS]]") };
     let turn = Duration::from_secs_f64(rest.first().and_then(|text| text.parse().ok()).unwrap_or(1.0));
     process::pin_myself();
-    let backend = Backend::start().await;
+    let machine = Machine { program: PathBuf::from(gateway), bare: PathBuf::from(floor), backend: Backend::start().await, turn };
+    // The last argument picks the rows whose names contain it.
+    let missed = rows(&machine, rest.get(1).map_or("", String::as_str)).await;
+    println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });
+}
+
+/// What is measured, and for how long at a time.
+struct Machine {
+    program: PathBuf,
+    bare: PathBuf,
+    backend: Backend,
+    turn: Duration,
+}
+
+/// Prints the rows whose names contain `wanted`. Returns how many ratios to the floor are missed.
+async fn rows(machine: &Machine, wanted: &str) -> usize {
+    let Machine { program, bare, backend, turn } = machine;
+    let turn = *turn;
+    let wants = |names: &[&str]| names.iter().any(|name| name.contains(wanted));
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let program = PathBuf::from(gateway);
-    let metered = metering_costs(&program, &backend, turn / 8).await;
-    let mut gateway = Proxy::gateway(&program, directory.path(), &backend, true).await;
-    let bare = PathBuf::from(floor);
-    let mut floor = Proxy::floor(&bare, &backend).await;
+    let directory = directory.path();
+    let mut gateway = Proxy::gateway(program, directory, backend, true).await;
+    let mut floor = Proxy::floor(bare, backend).await;
     println!("{:<20}{:>12}{:>12}{:>8}{:>12}{:>9}", "", "gateway µs", "floor µs", "ratio", "spread", "budget");
     let at_rest = gateway.resident_kib();
     let mut missed = 0;
-    // A fourth argument picks the cases whose names contain it.
-    let wanted = rest.get(1).map_or("", String::as_str);
-    for (name, case, budget) in CASES.into_iter().filter(|(name, _, _)| name.contains(wanted)) {
+    for (name, case, budget) in CASES.into_iter().filter(|(name, _, _)| wants(&[name])) {
         missed += usize::from(compare(name, &mut gateway, &mut floor, case, turn, budget).await);
     }
-    let slow = Variant { name: "pingora", fast_path: false, ..Variant::default() };
-    let mut pingora = Proxy::of(&program, directory.path(), &backend, slow).await;
-    missed += usize::from(compare("1 KiB, no fast path", &mut pingora, &mut floor, CASES[0].1, turn, 1.05).await);
-    drop(pingora);
-    missed += tls::costs(&program, &bare, directory.path(), turn, wanted).await;
-    let per_chunk = cost(&mut gateway, Case::Stream, turn).await;
-    println!("{:<32}{metered:>8.1} µs (budget 4)", "limits and ledger, a request");
+    if wants(&["1 KiB, no fast path"]) {
+        let slow = Variant { name: "pingora", fast_path: false, ..Variant::default() };
+        let mut pingora = Proxy::of(program, directory, backend, slow).await;
+        missed += usize::from(compare("1 KiB, no fast path", &mut pingora, &mut floor, CASES[0].1, turn, 1.05).await);
+    }
+    missed += tls::costs(program, bare, directory, turn, wanted).await;
+    if wants(&["limits and ledger, a request"]) {
+        let metered = metering_costs(program, backend, turn / 8).await;
+        println!("{:<32}{metered:>8.1} µs (budget 4)", "limits and ledger, a request");
+    }
+    if wants(&["parts"]) {
+        parts(&mut gateway, turn).await;
+    }
+    if wants(&["an answer from the cache"]) {
+        let cache = Variant { name: "keeping", rest: features::CACHE, ..Variant::default() };
+        let mut keeping = Proxy::of(program, directory, backend, cache).await;
+        let hit = hit_costs(&mut keeping, &mut floor, turn).await;
+        println!("{:<32}{hit:>8.2} of the floor's (budget 1.0)", "an answer from the cache");
+    }
+    if wants(&["p50"]) {
+        latency(&mut gateway, &mut floor).await;
+    }
+    features::costs(program, directory, backend, turn, wanted).await;
+    scale::costs(program, directory, backend, turn, wanted).await;
+    if wants(&["two nodes"]) {
+        nodes::costs(program, directory, backend, turn).await;
+    }
+    if wants(&["frontier"]) {
+        frontier::table(&mut [("gateway", &mut gateway), ("floor", &mut floor)], turn).await;
+    }
+    if wants(&["others"]) {
+        others::costs(directory, backend, &mut floor, turn).await;
+    }
+    if wants(&["memory"]) {
+        memory(&mut gateway, &mut floor, at_rest).await;
+    }
+    missed
+}
+
+/// Prints what single parts take by themselves.
+async fn parts(gateway: &mut Proxy, turn: Duration) {
     println!("{:<32}{:>8.0} ns (budget 2000)", "admitting and settling", metering::admission());
     let [two, four] = [2, 4].map(metering::of_users);
     println!("{:<32}{:>8.0} ns more than the {two:.0} ns in two (budget 1000)", "10,000 users, four nodes deep", four - two);
+    let per_chunk = cost(gateway, Case::Stream, turn).await;
     let tap = metering::tap(backend::WORD.as_bytes());
     println!("{:<32}{tap:>8.0} ns, {:.1} % of a chunk (budget 10)", "reading a chunk", tap / per_chunk / 10.0);
-    let cache = Variant { name: "keeping", rest: features::CACHE, ..Variant::default() };
-    let mut keeping = Proxy::of(&program, directory.path(), &backend, cache).await;
-    let hit = hit_costs(&mut keeping, &mut floor, turn).await;
-    println!("{:<32}{hit:>8.2} of the floor's (budget 1.0)", "an answer from the cache");
-    drop(keeping);
     println!("{:<32}{:>8.0} µs (budget 2000)", "100,000 similar questions", content::search());
     println!("{:<32}{:>8.0} a second (budget 10000)", "records of the prompt log", content::records().await);
     for (name, policy) in Policy::NAMES {
@@ -116,14 +160,6 @@ async fn main() {
     println!("{:<32}{unknown:>8.0} ns, and {expired:.0} ns for one that has expired", "a key that is not known");
     let (known, new) = auth::token();
     println!("{:<32}{known:>8.0} ns (budget 15000; seen for the first time {new:.0})", "a caller's token");
-    latency(&mut gateway, &mut floor).await;
-    features::costs(&program, directory.path(), &backend, turn).await;
-    scale::costs(&program, directory.path(), &backend, turn).await;
-    nodes::costs(&program, directory.path(), &backend, turn).await;
-    frontier::table(&mut [("gateway", &mut gateway), ("floor", &mut floor)], turn).await;
-    others::costs(directory.path(), &backend, &mut floor, turn).await;
-    memory(&mut gateway, &mut floor, at_rest).await;
-    println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });
 }
 
 /// Prints what a case costs with both, with the spread of the ratios. Returns whether the budget is missed.
@@ -187,18 +223,33 @@ impl<'a> Turns<'a> {
     }
 }
 
+/// While it lives, callers and backends never sleep. Waking them costs the proxy the more the longer they have slept,
+/// which is the longer the slower it is: of what a feature adds, that would be the larger part.
+struct Awake(tokio::task::JoinHandle<()>);
+
+impl Awake {
+    fn start() -> Self {
+        Awake(tokio::spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        }))
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Microseconds of processor time that limits and ledger add to a request.
 ///
 /// It is a small difference of two large numbers. So there are many turns, and several pairs of processes, because
-/// where things lie in memory differs from start to start by as much. The callers never sleep: waking them costs the proxy the more the longer they had
-/// slept, which is the longer the slower it is.
+/// where things lie in memory differs from start to start by as much.
 async fn metering_costs(program: &Path, backend: &Backend, turn: Duration) -> f64 {
     let case = Case::Plain { body: 1 << 10, refuse: false };
-    let awake = tokio::spawn(async {
-        loop {
-            tokio::task::yield_now().await;
-        }
-    });
+    let _awake = Awake::start();
     let mut more = Vec::new();
     for _ in 0..PAIRS {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -210,7 +261,6 @@ async fn metering_costs(program: &Path, backend: &Backend, turn: Duration) -> f6
             more.push(with - without);
         }
     }
-    awake.abort();
     median(&mut more)
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::naming::{Encoded, Held, Interest, Naming};
+use super::naming::{Encoded, Held, Interest, Naming, Words};
 use super::value::decode;
 use super::{JsonError, Kind, Reader, Value};
 use crate::names::{Ambiguity, Known, Others, Scope};
@@ -135,19 +135,17 @@ impl<'t> Reader<'t> {
         self.encoded
     }
 
-    pub(super) fn notice(&mut self, quoted: Range<usize>, escaped: bool, words: &'static [&'static str]) {
+    pub(super) fn notice(&mut self, quoted: Range<usize>, escaped: bool, words: &Words) {
         let quoted = &self.text[quoted];
-        let plain = |word: &&str| word.len() + 2 == quoted.len() && word.as_bytes() == &quoted[1..quoted.len() - 1];
-        // An escaped letter has six bytes.
-        let hidden = |word: &&str| escaped && quoted.len() <= word.len() * 6 + 2 && decode(quoted).is_some_and(|text| text == **word);
-        self.noticed |= words.iter().any(|word| plain(word) || hidden(word));
+        let hidden = || quoted.len() <= words.longest_escaped() && decode(quoted).is_some_and(|text| words.contain(text.as_bytes()));
+        self.noticed |= words.contain(&quoted[1..quoted.len() - 1]) || (escaped && hidden());
     }
 
     /// Checks the value of a noticed member. A function of its own, because most texts have none.
     #[inline(never)]
     pub(super) fn look_at(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> Result<Value, JsonError> {
         if let Some(interest) = self.interest {
-            self.notice(key.clone(), escaped, interest.keys);
+            self.notice(key.clone(), escaped, &interest.keys);
         }
         let value = match self.naming.as_ref().map(|naming| naming.held) {
             None => self.value(depth)?,

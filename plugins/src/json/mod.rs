@@ -82,6 +82,8 @@ pub struct Reader<'t> {
     control: bool,
     /// Whether every escape is checked, however long its string is.
     strict: bool,
+    /// How many values and escapes may still be read.
+    steps: usize,
 }
 
 /// Whether a string has escapes.
@@ -102,7 +104,17 @@ impl<'t> Reader<'t> {
     }
 
     fn at(text: &'t [u8], at: usize) -> Self {
-        Reader { text, at, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: false, strict: false }
+        Reader {
+            text,
+            at,
+            interest: None,
+            noticed: false,
+            encoded: Encoded::default(),
+            naming: None,
+            control: false,
+            strict: false,
+            steps: usize::MAX,
+        }
     }
 
     /// As [`Reader::new`], for callers that decode every string ([`Reader::string_onto`]), and so find what mustn't be in
@@ -123,6 +135,23 @@ impl<'t> Reader<'t> {
     pub fn strict(mut self) -> Self {
         self.strict = true;
         self
+    }
+
+    /// Reads at most so many values and escapes, and then ends as if the text did: what it takes depends on them far more
+    /// than on the length of a text. [`Reader::is_exhausted`] tells whether it ended so.
+    pub fn in_steps(mut self, steps: usize) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// Whether [`Reader::in_steps`] was not enough.
+    pub fn is_exhausted(&self) -> bool {
+        self.steps == 0
+    }
+
+    fn step(&mut self) -> Result<(), JsonError> {
+        self.steps = self.steps.saturating_sub(1);
+        if self.steps == 0 { Err(JsonError::Truncated { at: self.at }) } else { Ok(()) }
     }
 
     /// Reads `text` from the start of `value`, which must be from the same text: its strings were searched already.
@@ -295,13 +324,14 @@ impl<'t> Reader<'t> {
     /// Reads one value of any kind.
     pub fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
         self.skip_space();
+        self.step()?;
         let start = self.at;
         let kind = match self.peek()? {
             b'"' => {
                 let checked = if self.control || self.strict { usize::MAX } else { CHECKED };
                 let escapes = self.skip_string(checked)?;
                 if let Some(interest) = self.interest {
-                    self.notice(start..self.at, escapes == Escapes::Unicode, interest.texts);
+                    self.notice(start..self.at, escapes == Escapes::Unicode, &interest.texts);
                 }
                 Kind::String
             }
@@ -385,6 +415,7 @@ impl<'t> Reader<'t> {
                     return Ok(escapes);
                 }
                 Some(b'\\') => {
+                    self.step()?;
                     self.at += 1;
                     let unicode = self.skip_escape()?;
                     if escapes != Escapes::Unicode {
@@ -428,6 +459,7 @@ impl<'t> Reader<'t> {
             if backslashes % 2 == 0 {
                 return Ok(());
             }
+            self.step()?;
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Refused {
         wait: Option<Duration>,
         /// The request needs more than the whole limit.
         too_large: bool,
+        /// A smaller request would be admitted.
+        some_left: bool,
         /// Why the rest of the limit is not for this request, if that is so.
         kept: Option<KeptFor>,
         /// What is left of this scope's limits, if the caller may know.
@@ -139,14 +141,15 @@ fn reserve<C: Cell<State>>(
         let alerts = guards[index].alerts(&scope.plan, now, Some(obstacle.place).filter(|_| !obstacle.too_large));
         drop(guards);
         alerts.into_iter().for_each(|reached| alert(scope, reached));
-        let Obstacle { id, limit, wait, too_large, .. } = obstacle;
+        let Obstacle { id, limit, wait, too_large, some_left, .. } = obstacle;
         let kept = match () {
             () if obstacle.by_class => Some(KeptFor::Classes),
             () if obstacle.by_guarantee => Some(KeptFor::Guarantees),
             () => None,
         };
         let remaining = Box::new(remaining);
-        return Err(Refused::Limit { scope: scope.name.clone(), rank: scope.rank, id, limit, wait, too_large, kept, remaining });
+        let (scope, rank) = (scope.name.clone(), scope.rank);
+        return Err(Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining });
     }
     if !share.is_empty() {
         return Err(Refused::Share(share));
@@ -220,7 +223,7 @@ impl<C: Cell<State>> Permit<C> {
             let (id, limit, wait) = scope.lock().ended(&scope.plan, hold, now).filter(|_| !scope.rules.shadow)?;
             let (scope, rank) = (scope.name.clone(), scope.rank);
             let remaining = Box::default();
-            Some(Refused::Limit { scope, rank, id, limit, wait, too_large: false, kept: None, remaining })
+            Some(Refused::Limit { scope, rank, id, limit, wait, too_large: false, some_left: false, kept: None, remaining })
         })
     }
 

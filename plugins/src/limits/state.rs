@@ -23,6 +23,8 @@ pub(super) struct Obstacle {
     pub(super) wait: Option<Duration>,
     /// It needs more than the whole limit.
     pub(super) too_large: bool,
+    /// A smaller request would fit.
+    pub(super) some_left: bool,
     /// The limit would allow it, this node's share of it doesn't.
     pub(super) by_share: bool,
     /// The limit itself would allow it; the rest is reserved for other classes.
@@ -271,6 +273,7 @@ impl State {
                 place: limited.place,
                 wait: self.wait(limited, here.saturating_sub(need), now),
                 too_large: need > most,
+                some_left: total < here,
                 by_share,
                 by_class: by_class && fits(limit),
                 by_guarantee: !plan.pots.is_empty() && fits(limit) && !by_share,

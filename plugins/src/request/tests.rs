@@ -249,3 +249,37 @@ fn a_name_that_cannot_be_decoded_is_refused_and_a_text_is_the_backends_to_refuse
         assert_eq!(read_fields(text.as_bytes()).unwrap().model.as_deref(), Some("a"));
     }
 }
+
+/// A body of about so many bytes, most of them in one text.
+fn with_text(length: usize) -> String {
+    format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "It holds water. ".repeat(length / 16))
+}
+
+#[test]
+fn a_long_text_is_read_at_once_and_many_values_are_not() {
+    let at_once = |body: &str| read_fields_at_once(body.as_bytes()).map(|fields| fields.map(|fields| fields.model));
+    let model = || Some("m".to_owned());
+    assert_eq!(at_once(&with_text(1000)), Some(Ok(model())));
+    assert_eq!(at_once(&with_text(1_000_000)), Some(Ok(model())));
+    assert_eq!(at_once(&with_text(LONGEST + 1)), None, "too long");
+    let many = |count: usize| format!(r#"{{"model":"m","input":[{}1]}}"#, "1,".repeat(count));
+    assert_eq!(at_once(&many(STEPS / 2)), Some(Ok(model())));
+    assert_eq!(at_once(&many(STEPS)), None);
+    let quotes = |count: usize| format!(r#"{{"model":"m","input":"{}{}"}}"#, "x".repeat(1000), r#"\""#.repeat(count));
+    assert_eq!(at_once(&quotes(STEPS / 2)), Some(Ok(model())));
+    assert_eq!(at_once(&quotes(STEPS)), None);
+    let long = "m".repeat(LONGEST_DECODED);
+    assert_eq!(at_once(&format!(r#"{{"model":"{long}"}}"#)), None, "the gateway decodes it");
+    assert_eq!(at_once(&format!(r#"{{"model":"m","tools":[{{"model":"{long}"}}]}}"#)), None);
+    assert_eq!(at_once(&format!(r#"{{"model":"m","input":"{long}"}}"#)), Some(Ok(model())), "it doesn't decode a prompt");
+}
+
+#[test]
+fn what_is_read_at_once_is_what_is_read() {
+    for body in ["", "[1]", "{", r#"{"model":1}"#, r#"{"model":"a","model":"b"}"#, "{\"model\":\"\u{e4}\"}", r#"{"n":{"model":null}} x"#] {
+        assert_eq!(read_fields_at_once(body.as_bytes()), Some(read_fields(body.as_bytes())), "{body}");
+    }
+    let broken = with_text(1_000_000).replace("]}", "]");
+    assert_eq!(read_fields_at_once(broken.as_bytes()), Some(read_fields(broken.as_bytes())));
+    assert_eq!(read_fields_at_once(b"{\"a\":\"\xff\"}"), Some(read_fields(b"{\"a\":\"\xff\"}")));
+}

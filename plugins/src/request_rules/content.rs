@@ -89,7 +89,7 @@ pub(super) fn larger(body: &[u8], first: &'static str, second: &'static str) -> 
 const IMAGES: [&str; 5] = ["image_url", "input_image", "image", "computer_screenshot", "image_generation_call"];
 
 /// Words without which a body has no image. Some backends don't need the type of a part that has an `image_url`.
-static WORDS: Interest = Interest { keys: &["image_url"], texts: &IMAGES };
+static WORDS: Interest = Interest::new(&["image_url"], &IMAGES);
 
 /// Members that can have images.
 const PROMPTS: [&str; 4] = ["messages", "input", "prompt", "system"];

@@ -128,3 +128,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn hosts_are_hosts() {
+    for good in ["x", "gateway.example.com", "my_gateway:8080", "127.0.0.1:80", "[::1]:8080", "[::1]", "a:"] {
+        assert!(is_host(good.as_bytes()), "{good}");
+    }
+    for bad in ["", "a b", "a/b", "u@a", "a,b", "a:b", "a:123456", "a:1:2", "[::1", "[::1]x", "a\tb", "a?b", "a\\b", ":80"] {
+        assert!(!is_host(bad.as_bytes()), "{bad}");
+    }
+}
+
+#[test]
+fn lengths_are_numbers() {
+    let is_length = |text: &[u8]| length(text).is_some();
+    assert!(is_length(b"0") && is_length(b"123"));
+    for bad in ["", "+1", "-1", "01", "1,1", "1, 1", "1 ", "0x1", "9999999999999999999"] {
+        assert!(!is_length(bad.as_bytes()), "{bad}");
+    }
+}
+
+#[test]
+fn targets_hide_nothing() {
+    for bad in ["/a\0", "/a\r", "/a%00", "/a?b=%0d%0A", "/%7F", "/a#b", "/a\\b", "/a%1f"] {
+        assert!(!is_target(bad.as_bytes()), "{bad}");
+    }
+    for good in ["/v1/models", "/a?b=%20&c=%C3%A9", "/a%", "/a%0", "/a%zz"] {
+        assert!(is_target(good.as_bytes()), "{good}");
+    }
+}

@@ -29,7 +29,7 @@ fn fail_over(text: &str, end: impl FnOnce(Attempt<'_>, &mut Books<'_>, &mut Retr
     let attempt = fixtures::attempt(&gateway, &ctx.facts, &mut ctx.attempts, &asked, &mut state);
     gateway.clock.pass(Duration::from_millis(20));
     let end = end(attempt, &mut ctx.books(), &mut state);
-    Left { gateway, ctx, asked, state, end }
+    Left { gateway, ctx, asked: *asked, state, end }
 }
 
 impl Left {

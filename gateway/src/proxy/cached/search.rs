@@ -43,17 +43,17 @@ pub(super) async fn find(
         return Ok(Found::Answer(entry));
     }
     if !awaited {
-        let entry = fetch(gateway, cache, timing, &key, now()).await;
+        let entry = fetch(gateway, cache, timing, &key).await;
         return Ok(entry.filter(|entry| within(entry)).map_or(Found::Nothing, Found::Answer));
     }
-    let began = gateway.clock.now();
+    let mut began = None;
     loop {
         let mut flight = match cache.board(key) {
             FlightRole::Lead(flight) => {
                 // It may have been cached in between, or another node may have the answer.
                 let mut entry = if cache.flights_ended() == ended { None } else { cache.get(&key, now()) };
                 if entry.is_none() {
-                    entry = fetch(gateway, cache, timing, &key, now()).await;
+                    entry = fetch(gateway, cache, timing, &key).await;
                 }
                 return Ok(match entry.filter(|entry| within(entry)) {
                     Some(entry) => {
@@ -66,7 +66,7 @@ pub(super) async fn find(
             FlightRole::Follow(flight) => flight,
         };
         let waiting = gateway.clock.now();
-        let left = cache.rules.wait.saturating_sub(waiting.since(began));
+        let left = cache.rules.wait.saturating_sub(waiting.since(*began.get_or_insert(waiting)));
         let ended = tokio::select! {
             biased;
             state = flight.wait_for(|state| *state != FlightState::InFlight) => state.ok().map(|state| *state),
@@ -87,9 +87,12 @@ pub(super) async fn find(
 }
 
 /// The answer that another node has cached.
-async fn fetch(gateway: &Gateway, cache: &AnswerCache, timing: &mut Timing, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
+async fn fetch(gateway: &Gateway, cache: &AnswerCache, timing: &mut Timing, key: &CacheKey) -> Option<Arc<Entry>> {
+    if !cache.is_shared() {
+        return None;
+    }
     let began = gateway.clock.now();
-    let entry = cache.fetch(key, now).await;
+    let entry = cache.fetch(key, gateway.clock.wall().timestamp_millis()).await;
     timing.waited += gateway.clock.now().since(began);
     entry
 }

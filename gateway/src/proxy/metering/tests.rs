@@ -34,7 +34,7 @@ async fn state(gateway: &Gateway, api: Api, text: &str) -> Running {
     let mut state = fixtures::retry_state(&ctx.facts, &asked);
     let mut attempt = fixtures::attempt(gateway, &ctx.facts, &mut ctx.attempts, &asked, &mut state).state;
     attempt.sent = true;
-    Running { ctx, asked, attempt }
+    Running { ctx, asked: *asked, attempt }
 }
 
 /// Tokens of the consumer's limit that are taken.

@@ -90,7 +90,7 @@ async fn taken(gateway: &Gateway, facts: Facts, request: &str) -> Result<(ModelR
     let mut ctx = context(gateway, facts, Api::Chat, CHAT);
     (ctx.model_request, ctx.body) = (None, RequestBody::default());
     match take_in(gateway, &mut session, &mut ctx, call).await {
-        Ok(outcome) => Ok((ctx.model_request.take().unwrap(), outcome)),
+        Ok(outcome) => Ok((*ctx.model_request.take().unwrap(), outcome)),
         Err(IntakeError::Refuse(refusal)) => Err(refusal),
         Err(IntakeError::CallerLeft) => panic!("the caller is there"),
     }

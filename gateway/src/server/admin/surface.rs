@@ -11,7 +11,6 @@ use super::answer::{Answer, answer, problem};
 use super::refusal::{Reason, Refusal};
 use super::rooms::Rooms;
 use super::state::Admin;
-use crate::downstream::read_ahead::ReadAhead;
 use crate::downstream::socket::Socket;
 use crate::listener_tls as tls;
 use crate::sign_in::{ReturnTo, SignIn};
@@ -102,7 +101,7 @@ impl Admin {
         };
         let Some(settings) = settings else { return Some(Socket::Plain(tcp)) };
         let failures = &self.gateway.metrics.listeners;
-        match tokio::time::timeout(limit, TlsAcceptor::from(settings).accept(ReadAhead::new(tcp))).await {
+        match tokio::time::timeout(limit, TlsAcceptor::from(settings).accept(tcp)).await {
             Ok(Ok(stream)) => Some(Socket::Tls(Box::new(stream))),
             Ok(Err(error)) => {
                 failures.tls_failure(tls::failure(&error));
