@@ -5,77 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use spillway_plugins::limits::{Class, Demand, Path, Permit, Scope, admit_granted};
+use spillway_plugins::limits::{Demand, Path, Permit, Scope, admit_granted};
 use spillway_plugins::prices::Money;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::question::{Answer, AskedScope, Decision, Question};
 use super::successor::Successor;
-use super::{Denied, Limits};
+use super::{Decider, Denied, Held, Limits};
 
 /// Longest wait for the other process. Then this one decides alone.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Which process decides.
-#[derive(Debug, Clone)]
-pub(super) enum Decider {
-    /// This one.
-    This,
-    /// The old one, until it has told what it has admitted.
-    Predecessor,
-    /// The new one.
-    Successor(Arc<Successor>),
-}
-
-/// A request of the old process, for the new one to decide on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question {
-    pub(super) number: u64,
-    /// From the consumer upwards.
-    scopes: Vec<AskedScope>,
-    tokens: u64,
-    /// In `Money`'s unit.
-    cost: u64,
-    class: Class,
-}
-
-/// A scope, in a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct AskedScope {
-    name: String,
-    /// To which scope below something of it is guaranteed that the request may use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    via: Option<String>,
-}
-
-/// What the new process has decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    pub(super) number: u64,
-    pub(super) decision: Decision,
-}
-
-/// Whether a request is admitted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Decision {
-    /// It is, in all scopes but those that the new process doesn't have.
-    Admitted { unknown: Vec<String> },
-    /// It is not.
-    Denied(Denied),
-}
-
-impl Question {
-    pub(super) fn new(number: u64, path: &Path, demand: &Demand) -> Self {
-        let asked = path.outwards().into_iter().map(|step| {
-            let via = step.via.and_then(|at| step.scope.rules.guaranteed.get(at));
-            AskedScope { name: step.scope.name.clone(), via: via.map(|guarantee| guarantee.child.clone()) }
-        });
-        Question { number, scopes: asked.collect(), tokens: demand.tokens, cost: demand.cost.0, class: demand.class }
-    }
-}
 
 impl Limits {
     /// Whether this process decides what is admitted.
@@ -105,7 +46,7 @@ impl Limits {
 
     /// From now on another process decides. Returns how to ask it, and the questions to send to it. What this one has admitted
     /// until now is in the scopes' tallies after this.
-    pub fn hand_over(&self) -> (Arc<Successor>, mpsc::UnboundedReceiver<Question>) {
+    pub fn hand_over(&self) -> (Arc<Successor>, mpsc::Receiver<Question>) {
         let (successor, questions) = Successor::new();
         self.set_decider(Decider::Successor(Arc::clone(&successor)));
         (successor, questions)
@@ -149,11 +90,13 @@ impl Limits {
         let Question { number, scopes, tokens, cost, class } = question;
         let mut path = Path::new();
         let mut unknown = Vec::new();
-        let known = self.all();
-        for AskedScope { name, via } in scopes {
-            match known.iter().find(|scope| scope.name == name) {
-                Some(scope) => path.push(Arc::clone(scope), via.and_then(|child| scope.guarantee_of(&child))),
-                None => unknown.push(name),
+        {
+            let known = self.scopes.lock();
+            for AskedScope { name, via } in scopes {
+                match known.values().find(|held| held.scope.name == name) {
+                    Some(Held { scope, .. }) => path.push(Arc::clone(scope), via.and_then(|child| scope.guarantee_of(&child))),
+                    None => unknown.push(name),
+                }
             }
         }
         let demand = Demand { tokens, cost: Money(cost), class };

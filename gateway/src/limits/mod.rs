@@ -6,6 +6,7 @@ mod decider;
 mod denied;
 mod node;
 mod provisioned;
+mod question;
 mod rounds;
 mod shared;
 mod successor;
@@ -29,20 +30,30 @@ use tracing::warn;
 
 pub use account::{Account, Groups};
 pub use agreement::HandedShare;
-pub use decider::{Answer, Question};
 pub use denied::Denied;
 pub use node::NodeName;
+pub use question::{Answer, Question};
 pub use shared::SharedLimits;
 pub use successor::Successor;
 pub use throttles::Throttle;
 pub use usage_history::UsageHistory;
 
-use self::decider::Decider;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
 /// Longest wait of a request for other nodes.
 const WAIT: Duration = Duration::from_millis(150);
+
+/// Which process decides.
+#[derive(Debug, Clone)]
+enum Decider {
+    /// This one.
+    This,
+    /// The old one, until it has told what it has admitted.
+    Predecessor,
+    /// The new one.
+    Successor(Arc<Successor>),
+}
 
 /// Whether other nodes were asked for a request.
 #[derive(Debug, Clone, Copy)]

@@ -8,16 +8,21 @@ use parking_lot::Mutex;
 use spillway_plugins::limits::{Demand, Path};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::Denied;
-use super::decider::{Answer, Decision, Question};
+use super::denied::Denied;
+use super::question::{Answer, Decision, Question};
+
+/// Questions that wait until they can be sent. Whoever asks more of them waits.
+const QUEUE: usize = 1024;
+
+type Waiting = HashMap<u64, oneshot::Sender<Result<Grant, Denied>>>;
 
 /// The new process.
 #[derive(Debug)]
 pub struct Successor {
     next: AtomicU64,
-    questions: mpsc::UnboundedSender<Question>,
-    /// Who waits for an answer, by its number.
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Grant, Denied>>>>,
+    questions: mpsc::Sender<Question>,
+    /// Who waits for an answer, by its number; `None` if there will be no more answers.
+    waiting: Mutex<Option<Waiting>>,
     /// The numbers of what was admitted, and counts in this process now if it counts at all.
     counted: Mutex<Vec<u64>>,
     has_counted: Notify,
@@ -56,12 +61,12 @@ impl Drop for Grant {
 }
 
 impl Successor {
-    pub(super) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Question>) {
-        let (questions, receiver) = mpsc::unbounded_channel();
+    pub(super) fn new() -> (Arc<Self>, mpsc::Receiver<Question>) {
+        let (questions, receiver) = mpsc::channel(QUEUE);
         let successor = Successor {
             next: AtomicU64::new(0),
             questions,
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Some(HashMap::new())),
             counted: Mutex::default(),
             has_counted: Notify::new(),
         };
@@ -70,20 +75,21 @@ impl Successor {
 
     /// Asks for a request. `None`: there is no answer, and will be none.
     pub(super) async fn ask(&self, path: &Path, demand: &Demand) -> Option<Result<Grant, Denied>> {
+        let Ok(place) = self.questions.reserve().await else {
+            self.close();
+            return None;
+        };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().insert(number, sender);
-        if self.questions.send(Question::new(number, path, demand)).is_err() {
-            self.waiting.lock().remove(&number);
-            return None;
-        }
+        self.waiting.lock().as_mut()?.insert(number, sender);
+        place.send(Question::new(number, path, demand));
         receiver.await.ok()
     }
 
     /// The new process has answered.
     pub fn answered(self: &Arc<Self>, answer: Answer) {
         let Answer { number, decision } = answer;
-        let waiting = self.waiting.lock().remove(&number);
+        let waiting = self.waiting.lock().as_mut().and_then(|waiting| waiting.remove(&number));
         let answer = match decision {
             Decision::Admitted { unknown } => Ok(Grant { number, unknown, successor: Arc::clone(self), is_counted: false }),
             Decision::Denied(denied) => Err(denied),
@@ -94,9 +100,9 @@ impl Successor {
         }
     }
 
-    /// There will be no more answers. To be called when no questions are received any more.
+    /// There will be no more answers: nobody waits for one from now on.
     pub fn close(&self) {
-        self.waiting.lock().clear();
+        *self.waiting.lock() = None;
     }
 
     /// What `read` finds in the scopes, and the numbers of all admitted requests that count there since the last time.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use spillway_plugins::limits::{Calendar, Guarantee, LimitKind, Path, Period, Permit, Rank, Rules, Scope, Tally, Window};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
 use super::super::{Answer, Denied, Limits, Question, Successor, UsageHistory};
@@ -27,7 +27,7 @@ enum Down {
 /// From an old process to the next one.
 struct Link {
     successor: Arc<Successor>,
-    questions: UnboundedReceiver<Question>,
+    questions: Receiver<Question>,
     told: HashMap<String, Tally>,
     down: VecDeque<Down>,
     up: Arc<Mutex<VecDeque<Answer>>>,
@@ -372,6 +372,18 @@ async fn an_old_process_whose_successor_has_ended_goes_on_by_what_it_knows() {
     chain.ask(0, 0, 1);
     chain.collect().await;
     assert_eq!(chain.open.len(), 3, "all ten are used");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_process_that_gives_no_more_answers() {
+    let mut chain = Chain::new(&rules(10, 0, None, 99), true);
+    chain.upgrade().await;
+    // Its end is seen where answers arrive, before it is seen where questions are sent.
+    chain.processes[0].next.as_ref().unwrap().successor.close();
+    chain.ask(0, 0, 1);
+    chain.collect().await;
+    assert_eq!(chain.open.len(), 1);
+    assert!(chain.processes[0].limits.decides());
 }
 
 #[tokio::test]

@@ -485,9 +485,9 @@ impl World {
         let at = now(self.millis);
         let Node { before, scopes, .. } = &mut self.nodes[node];
         for index in 0..before.len() {
-            for place in 0..scopes.len() {
+            for (place, last) in scopes.iter().enumerate() {
                 let tally = before[index].scopes[place].tally(at);
-                let next = before.get(index + 1).map_or(&scopes[place].scope, |next| &next.scopes[place]);
+                let next = before.get(index + 1).map_or(&last.scope, |next| &next.scopes[place]);
                 next.add_difference(Some(&before[index].told[place]), &tally, 0, at);
                 before[index].told[place] = tally;
             }

@@ -19,6 +19,7 @@
 pub(super) mod predecessor;
 pub(super) mod reachable;
 pub(super) mod successor;
+mod updates;
 
 use std::io;
 use std::time::Duration;

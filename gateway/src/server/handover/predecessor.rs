@@ -1,6 +1,5 @@
 //! The process that hands over.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,31 +9,26 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use spillway_plugins::limits::Tally;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
 use super::reachable::Reachable;
-use super::{BEGINS_WITH_REACHABLE, EVERY, Message, PINS, VARIABLE, receive, send};
+use super::updates::{Left, Sent, Updates, send_sessions, send_tallies};
+use super::{BEGINS_WITH_REACHABLE, Message, PINS, VARIABLE, receive, send};
 use crate::gateway::Gateway;
-use crate::limits::{Question, Successor};
-use crate::sign_in::SentSignIn;
+use crate::limits::Successor;
 
 /// How long the new process may take to prepare: it fetches tokens and looks up names.
 const PREPARED: Duration = Duration::from_secs(60);
 /// How long it may take after that to accept connections.
 const READY: Duration = Duration::from_secs(10);
-/// Cached answers that are sent between two reports of usage.
-const ANSWERS: usize = 32;
 /// The first file descriptor of the listening sockets.
 const FIRST: i32 = 3;
 
@@ -85,13 +79,6 @@ impl Program {
     }
 }
 
-/// What the new process knows already.
-#[derive(Debug, Default)]
-struct Sent {
-    tallies: HashMap<String, Tally>,
-    sign_in: SentSignIn,
-}
-
 /// A process that has taken over.
 #[derive(Debug)]
 pub(in crate::server) struct TakenOver {
@@ -102,9 +89,6 @@ pub(in crate::server) struct TakenOver {
     /// Whether it is.
     over: watch::Sender<bool>,
 }
-
-/// The new process decides what limits admit: how to ask it, and what it is asked.
-type Left = (Arc<Successor>, mpsc::UnboundedReceiver<Question>);
 
 /// Starts the next process and hands over to it. When this returns, the new process accepts connections.
 ///
@@ -238,8 +222,8 @@ async fn leave_limits(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sen
     let limits = &gateway.limits;
     // An upgrade may follow another one at once.
     limits.wait_to_decide().await;
-    let (successor, questions) = limits.hand_over();
-    let leaving = async {
+    let leaving = Leaving::new(gateway);
+    let telling = async {
         if let Some(shared) = &limits.shared {
             shared.retire().await;
         }
@@ -249,14 +233,36 @@ async fn leave_limits(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sen
         }
         send(stream, &Message::LimitsLeft).await
     };
-    let failed = match tokio::time::timeout(READY, leaving).await {
-        Ok(Ok(())) => return Ok((successor, questions)),
-        Ok(Err(error)) => error.into(),
-        Err(_) => HandoverError::TooSlow,
-    };
-    limits.shared.iter().for_each(|shared| shared.go_on());
-    limits.take_back();
-    Err(failed)
+    tokio::time::timeout(READY, telling).await.map_err(|_| HandoverError::TooSlow)??;
+    leaving.done().ok_or(HandoverError::Ended)
+}
+
+/// The new process is about to decide what limits admit. If this is dropped before it does, this process decides again, and requests that
+/// wait for an answer go on.
+struct Leaving<'g> {
+    gateway: &'g Gateway,
+    left: Option<Left>,
+}
+
+impl<'g> Leaving<'g> {
+    fn new(gateway: &'g Gateway) -> Self {
+        Leaving { gateway, left: Some(gateway.limits.hand_over()) }
+    }
+
+    fn done(mut self) -> Option<Left> {
+        self.left.take()
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if let Some((successor, _)) = self.left.take() {
+            let limits = &self.gateway.limits;
+            limits.shared.iter().for_each(|shared| shared.go_on());
+            limits.take_back();
+            successor.close();
+        }
+    }
 }
 
 /// Sends the whole state, and then the request to accept.
@@ -282,38 +288,6 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent)
     send(stream, &Message::Go).await
 }
 
-/// Sends the usage of the scopes that have changed since the last time, and which of the requests that `successor` has admitted are
-/// in it.
-async fn send_tallies(
-    stream: &mut (impl AsyncWrite + Unpin),
-    gateway: &Gateway,
-    sent: &mut Sent,
-    successor: Option<&Successor>,
-) -> io::Result<()> {
-    let now = gateway.limits.now();
-    let read = || gateway.limits.all().into_iter().map(|scope| (scope.tally(now), scope)).collect::<Vec<_>>();
-    let (tallies, counted) = successor.map_or_else(|| (read(), Vec::new()), |successor| successor.counted(read));
-    let mut scopes = Vec::new();
-    for (tally, scope) in tallies {
-        let known = sent.tallies.get(&scope.name);
-        if known.is_none() || known.is_some_and(|known| *known != tally) {
-            sent.tallies.insert(scope.name.clone(), tally.clone());
-            scopes.push((scope.name.clone(), tally));
-        }
-    }
-    if scopes.is_empty() && counted.is_empty() {
-        return Ok(());
-    }
-    send(stream, &Message::Tallies { second: now.second(), scopes, counted }).await
-}
-
-/// Sends the sessions that have begun and ended since the last time: somebody may sign out here until the new process
-/// accepts.
-async fn send_sessions(stream: &mut (impl AsyncWrite + Unpin), gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
-    let sessions = gateway.sign_in.changes(&mut sent.sign_in, gateway.clock.now());
-    if sessions.is_empty() { Ok(()) } else { send(stream, &Message::Sessions { sessions }).await }
-}
-
 impl TakenOver {
     fn new(stream: UnixStream, pid: u32, sent: Sent, gateway: &Gateway, left: Option<Left>) -> Self {
         let (over, is_over) = watch::channel(false);
@@ -332,9 +306,9 @@ impl TakenOver {
 /// `over`: then a last time. Meanwhile it is asked what to admit, and tells what it uses.
 async fn keep_sending(stream: UnixStream, sent: Sent, gateway: Gateway, left: Option<Left>, over: watch::Receiver<bool>) {
     let (read, mut write) = stream.into_split();
-    let (successor, questions) = left.unzip();
-    let hearing = tokio::spawn(keep_hearing(read, gateway.clone(), successor.clone()));
-    let mut updates = Updates { sent, gateway, successor, questions };
+    let successor = left.as_ref().map(|(successor, _)| Arc::clone(successor));
+    let hearing = tokio::spawn(keep_hearing(read, gateway.clone(), successor));
+    let mut updates = Updates::new(sent, gateway, left);
     // It knows the reservations: they count as used if it gets no more reports.
     if let Err(error) = updates.send(&mut write, over).await {
         debug!(%error, "the new process no longer reads the stream");
@@ -358,93 +332,11 @@ async fn keep_hearing(mut stream: OwnedReadHalf, gateway: Gateway, successor: Op
     successor.iter().for_each(|successor| successor.close());
 }
 
-/// What the new process is told and asked.
-struct Updates {
-    sent: Sent,
-    gateway: Gateway,
-    successor: Option<Arc<Successor>>,
-    questions: Option<mpsc::UnboundedReceiver<Question>>,
-}
-
-/// What there is to send.
-enum Next {
-    Question(Question),
-    /// What it has admitted counts here.
-    Counted,
-    /// Some time has passed.
-    Again,
-    /// Everything is settled.
-    Last,
-}
-
-impl Updates {
-    async fn send(&mut self, stream: &mut (impl AsyncWrite + Unpin), mut over: watch::Receiver<bool>) -> io::Result<()> {
-        send_sessions(stream, &self.gateway, &mut self.sent).await?;
-        let cache = self.gateway.runtime.load().cache.clone();
-        let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(self.gateway.clock.wall().timestamp_millis())).collect();
-        for (number, (key, entry)) in entries.into_iter().enumerate() {
-            // Requests and usage first.
-            self.send_questions(stream).await?;
-            if number % ANSWERS == 0 {
-                self.send_tallies(stream).await?;
-            }
-            if *over.borrow() {
-                break;
-            }
-            send(stream, &Message::Answer { key: STANDARD.encode(key.0), entry: STANDARD.encode(entry.to_bytes()) }).await?;
-        }
-        loop {
-            let next = self.next(&mut over).await;
-            match next {
-                Next::Question(question) => send(stream, &Message::Admit { question }).await?,
-                Next::Counted => self.send_tallies(stream).await?,
-                Next::Again | Next::Last => {
-                    self.send_tallies(stream).await?;
-                    send_sessions(stream, &self.gateway, &mut self.sent).await?;
-                    if matches!(next, Next::Last) {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    async fn next(&mut self, over: &mut watch::Receiver<bool>) -> Next {
-        let question = async {
-            match &mut self.questions {
-                Some(questions) => questions.recv().await,
-                None => None,
-            }
-        };
-        let counted = async {
-            match &self.successor {
-                Some(successor) => successor.has_counted().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            Some(question) = question => Next::Question(question),
-            () = counted => Next::Counted,
-            _ = over.wait_for(|over| *over) => Next::Last,
-            () = tokio::time::sleep(EVERY) => Next::Again,
-        }
-    }
-
-    async fn send_questions(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        while let Some(question) = self.questions.as_mut().and_then(|questions| questions.try_recv().ok()) {
-            send(stream, &Message::Admit { question }).await?;
-        }
-        Ok(())
-    }
-
-    async fn send_tallies(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        send_tallies(stream, &self.gateway, &mut self.sent, self.successor.as_deref()).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use spillway_plugins::limits::{self, Demand, Rank, Rules};
 
     use super::*;
     use crate::clock::Clock;
@@ -503,5 +395,27 @@ members = [{ backend = "a" }]
         let (taken, ()) = tokio::join!(hand_over_to(ours, gateway), next);
         assert!(matches!(taken, Err(HandoverError::Stream(_))), "{taken:?}");
         assert!(gateway.limits.decides() && !gateway.is_frozen());
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_for_a_process_that_does_not_take_over_go_on_at_once() {
+        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
+        let running = start(&config, Clock::new()).await.unwrap();
+        let limits = Arc::clone(&running.gateway.limits);
+        let rules = Rules { concurrent: Some(1), ..Rules::default() };
+        let mut path = limits::Path::new();
+        path.push(limits.scope(Rank::Pool, "pool".to_owned(), &rules).unwrap(), None);
+        let leaving = Leaving::new(&running.gateway);
+        let asking = tokio::spawn(async move { limits.admit(&path, Demand::default(), limits.now()).await });
+        let others_run = async || {
+            for _ in 0..30 {
+                tokio::task::yield_now().await;
+            }
+        };
+        others_run().await;
+        assert!(!asking.is_finished(), "it waits for an answer");
+        drop(leaving);
+        others_run().await;
+        assert!(asking.is_finished() && asking.await.unwrap().is_ok());
     }
 }

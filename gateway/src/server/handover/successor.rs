@@ -24,6 +24,9 @@ use crate::limits::Answer;
 /// How long the old process may take to send its state.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Answers that wait until they can be sent. More wait where they are given.
+const ANSWERS: usize = 1024;
+
 /// The stream to the old process, before anything runs.
 #[derive(Debug)]
 pub struct Successor {
@@ -120,7 +123,7 @@ impl Heir {
     pub(in crate::server) async fn listen(self, gateway: Gateway) {
         let Heir { stream, mut ahead } = self;
         let (mut read, write) = stream.into_split();
-        let (answers, outgoing) = mpsc::unbounded_channel();
+        let (answers, outgoing) = mpsc::channel(ANSWERS);
         let telling = tokio::spawn(keep_telling(write, gateway.clone(), outgoing));
         loop {
             match receive(&mut read).await {
@@ -133,7 +136,7 @@ impl Heir {
                 Ok(Some(Message::Admit { question })) => {
                     let (gateway, answers) = (gateway.clone(), answers.clone());
                     // The other one may have ended meanwhile.
-                    tokio::spawn(async move { drop(answers.send(gateway.limits.answer(question).await)) });
+                    tokio::spawn(async move { drop(answers.send(gateway.limits.answer(question).await).await) });
                 }
                 Ok(Some(message)) => ahead = take(&gateway, message, ahead),
                 Ok(None) => break info!("the old process has finished"),
@@ -147,7 +150,7 @@ impl Heir {
 }
 
 /// Tells the old process what it asks, and what this one uses itself, until that ends.
-async fn keep_telling(mut stream: OwnedWriteHalf, gateway: Gateway, mut answers: mpsc::UnboundedReceiver<Answer>) {
+async fn keep_telling(mut stream: OwnedWriteHalf, gateway: Gateway, mut answers: mpsc::Receiver<Answer>) {
     let mut told: HashMap<String, OwnUse> = HashMap::new();
     loop {
         let mut used = gateway.limits.own_use();
