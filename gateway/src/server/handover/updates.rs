@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use spillway_plugins::limits::Tally;
 use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::{EVERY, Message, send};
 use crate::clock::Tick;
@@ -73,6 +73,8 @@ pub(super) struct Updates {
     questions: Option<mpsc::Receiver<Question>>,
     /// When what has been admitted is told at once again.
     prompt_from: Tick,
+    /// When all that is used is told. It goes on while there are questions.
+    reports: Interval,
 }
 
 /// What there is to send.
@@ -90,7 +92,9 @@ impl Updates {
     /// `left`: how the new process is asked, if it decides what limits admit.
     pub(super) fn new(sent: Sent, gateway: Gateway, left: Option<Left>) -> Self {
         let (successor, questions) = left.unzip();
-        Updates { sent, gateway, successor, questions, prompt_from: Tick::default() }
+        let mut reports = interval(EVERY);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Updates { sent, gateway, successor, questions, prompt_from: Tick::default(), reports }
     }
 
     /// Sends the cached answers and the usage of requests in flight, until `over`: then a last time. Meanwhile it asks.
@@ -152,7 +156,7 @@ impl Updates {
             Some(question) = question => Next::Question(question),
             () = counted => Next::Counted,
             _ = over.wait_for(|over| *over) => Next::Last,
-            () = sleep(EVERY) => Next::Again,
+            _ = self.reports.tick() => Next::Again,
         }
     }
 
@@ -165,5 +169,75 @@ impl Updates {
 
     async fn send_tallies(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         send_tallies(stream, &self.gateway, &mut self.sent, self.successor.as_deref()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path as FilePath;
+    use std::time::Duration;
+
+    use spillway_plugins::limits::{Demand, Path, Rank, Rules};
+
+    use super::super::receive;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::{Config, Secrets};
+    use crate::server::start;
+
+    const TEXT: &str = r#"
+[server]
+listen = ["127.0.0.1:0"]
+admin = "127.0.0.1:0"
+[log]
+access = "off"
+[[backends]]
+name = "a"
+kind = "mock"
+[[pools]]
+name = "pool"
+models = ["m"]
+members = [{ backend = "a" }]
+"#;
+
+    #[tokio::test]
+    async fn that_a_request_has_ended_is_told_though_questions_come_all_the_time() {
+        let config = Config::parse(TEXT, FilePath::new("test.toml"), &Secrets::default()).unwrap();
+        let running = start(&config, Clock::new()).await.unwrap();
+        let limits = Arc::clone(&running.gateway.limits);
+        let rules = Rules { concurrent: Some(2), ..Rules::default() };
+        let scope = limits.scope(Rank::Pool, "pool".to_owned(), &rules).unwrap();
+        let path = move || {
+            let mut path = Path::new();
+            path.push(Arc::clone(&scope), None);
+            path
+        };
+        let mut permit = Some(limits.admit(&path(), Demand::default(), limits.now()).await.unwrap());
+        tokio::time::pause();
+        let left = limits.hand_over();
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let mut updates = Updates::new(Sent::default(), running.gateway.clone(), Some(left));
+        let (_over, is_over) = watch::channel(false);
+        tokio::spawn(async move { updates.send(&mut ours, is_over).await });
+        tokio::spawn(async move {
+            loop {
+                let (path, limits) = (path(), Arc::clone(&limits));
+                tokio::spawn(async move { limits.admit(&path, Demand::default(), limits.now()).await });
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let (mut questions, mut reports) = (0, 0);
+        while reports < 2 {
+            match receive(&mut theirs).await.unwrap().unwrap() {
+                Message::Admit { .. } => questions += 1,
+                Message::Tallies { .. } => {
+                    reports += 1;
+                    drop(permit.take());
+                }
+                _ => {}
+            }
+            // None is answered; before the first one has waited for too long, both reports are due.
+            assert!(questions < 30, "{reports} of 2");
+        }
     }
 }
