@@ -52,9 +52,9 @@ impl Limits {
         (successor, questions)
     }
 
-    /// The other process has ended: this one decides again, by what it knows.
-    pub fn take_back(&self) {
-        self.decide_after(|decider| matches!(decider, Decider::Successor(_)));
+    /// The other process has ended: this one decides again, by what it knows. Returns whether the other one decided until now.
+    pub fn take_back(&self) -> bool {
+        self.decide_after(|decider| matches!(decider, Decider::Successor(_)))
     }
 
     /// A request that sees a scope's mark finds the decider set; so the mark is set later, and removed earlier.
@@ -64,12 +64,14 @@ impl Limits {
         scopes.values().for_each(|held| held.scope.decide_elsewhere(true));
     }
 
-    fn decide_after(&self, is_it: impl FnOnce(&Decider) -> bool) {
+    fn decide_after(&self, is_it: impl FnOnce(&Decider) -> bool) -> bool {
         let scopes = self.scopes.lock();
-        if is_it(&self.decider.borrow()) {
+        let is_it = is_it(&self.decider.borrow());
+        if is_it {
             scopes.values().for_each(|held| held.scope.decide_elsewhere(false));
             self.decider.send_replace(Decider::This);
         }
+        is_it
     }
 
     /// `None`: the new process gives no answer.

@@ -290,8 +290,8 @@ impl Limits {
             return None;
         };
         let decided = self.ask_successor(successor, path, demand).await;
-        if decided.is_none() {
-            self.take_back();
+        if decided.is_none() && self.take_back() {
+            warn!("the new process doesn't answer what limits admit: they go on without it");
         }
         decided
     }
