@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use spillway_plugins::limits::{Asked, Before, Granted, LimitId, Proposal, Scope, Share, Timestamps};
+use serde::{Deserialize, Serialize};
+use spillway_plugins::limits::{Asked, Before, Granted, HeldShare, LimitId, Proposal, Scope, Share, Timestamps};
 
 use crate::config::WhenLost;
 
@@ -117,7 +118,32 @@ struct Agreed {
     settling: bool,
 }
 
+/// The last agreement on a scope, for the process that takes over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedShare {
+    share: HeldShare,
+    /// How long ago it was, in milliseconds.
+    age: u64,
+    /// Whether nothing was given away because the data in Redis may be incomplete.
+    settling: bool,
+}
+
 impl LastAgreement {
+    /// For the process that takes over. From now on this one agrees on nothing.
+    pub(super) fn hand_over(&self, scope: &Scope, now: Timestamps) -> Option<HandedShare> {
+        let Agreed { at, answer, share, settling } = self.0.as_ref()?;
+        let age = u64::try_from(now.monotonic.saturating_sub(*at).as_millis()).unwrap_or(u64::MAX);
+        Some(HandedShare { share: HeldShare::new(&scope.draft(now), answer, share), age, settling: *settling })
+    }
+
+    /// Goes on with what the old process had: the same node, as Redis sees it.
+    pub(super) fn take_over(&mut self, scope: &Scope, handed: &HandedShare, now: Timestamps) {
+        let (answer, share) = handed.share.of(&scope.draft(now));
+        scope.set_share(Some(share.clone()));
+        let at = now.monotonic.saturating_sub(Duration::from_millis(handed.age));
+        self.0 = Some(Agreed { at, answer, share, settling: handed.settling });
+    }
+
     /// When it was, on the monotonic clock.
     pub(super) fn at(&self) -> Option<Duration> {
         self.0.as_ref().map(|agreed| agreed.at)

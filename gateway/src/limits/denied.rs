@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use spillway_plugins::limits::{Calendar, Demand, KeptFor, LimitId, LimitKind, Remaining};
 use spillway_plugins::prices::Money;
 
 /// Why a request is not admitted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denied {
     /// Whose limit was reached: `consumer 'crm-bot'`.
     pub scope: String,
@@ -28,6 +29,7 @@ pub struct Denied {
     /// It is not known what other nodes have used, and the config says to refuse then.
     pub unsure: bool,
     /// What the request would have reserved.
+    #[serde(skip)]
     pub demand: Demand,
 }
 

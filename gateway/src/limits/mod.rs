@@ -2,11 +2,14 @@
 
 mod account;
 mod agreement;
+mod decider;
 mod denied;
 mod node;
 mod provisioned;
+mod question;
 mod rounds;
 mod shared;
+mod successor;
 #[cfg(test)]
 mod tests;
 mod throttles;
@@ -22,12 +25,16 @@ use spillway_plugins::limits::{
     Alert, Demand, KeptFor, LimitId, LimitKind, OwnUse, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps,
     Used, admit,
 };
+use tokio::sync::watch;
 use tracing::warn;
 
 pub use account::{Account, Groups};
+pub use agreement::HandedShare;
 pub use denied::Denied;
 pub use node::NodeName;
+pub use question::{Answer, Question};
 pub use shared::SharedLimits;
+pub use successor::Successor;
 pub use throttles::Throttle;
 pub use usage_history::UsageHistory;
 
@@ -36,6 +43,17 @@ use crate::telemetry::metrics::Metrics;
 
 /// Longest wait of a request for other nodes.
 const WAIT: Duration = Duration::from_millis(150);
+
+/// Which process decides.
+#[derive(Debug, Clone)]
+enum Decider {
+    /// This one.
+    This,
+    /// The old one, until it has told what it has admitted.
+    Predecessor,
+    /// The new one.
+    Successor(Arc<Successor>),
+}
 
 /// Whether other nodes were asked for a request.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +79,8 @@ pub struct Limits {
     /// The number of the config that was loaded last.
     generation: AtomicU64,
     inherited: Mutex<Inherited>,
+    /// Which process decides what is admitted.
+    decider: watch::Sender<Decider>,
     /// What the process uses that has taken over from this one, by scope.
     successors: Mutex<HashMap<String, OwnUse>>,
     /// Shares the limits with other nodes.
@@ -83,8 +103,20 @@ struct Inherited {
     /// How far this process's monotonic clock is ahead, in seconds.
     ahead: i64,
     tallies: HashMap<String, Tally>,
+    /// What it was granted, and isn't in its usage yet.
+    granted: HashMap<u64, Permit>,
     /// The old process has ended.
     over: bool,
+}
+
+impl Inherited {
+    /// Keeps what the old process was granted until that counts there.
+    fn hold(&mut self, number: u64, permit: Permit) {
+        // Nobody is left who would use it after it has ended.
+        if !self.over {
+            self.granted.insert(number, permit);
+        }
+    }
 }
 
 impl Limits {
@@ -94,6 +126,7 @@ impl Limits {
             scopes: Mutex::default(),
             generation: AtomicU64::new(0),
             inherited: Mutex::default(),
+            decider: watch::Sender::new(Decider::This),
             successors: Mutex::default(),
             shared,
             metrics,
@@ -146,13 +179,16 @@ impl Limits {
                 scope
             }
         };
+        if !self.decides() {
+            scope.decide_elsewhere(true);
+        }
         scopes.insert((rank, name), Held { scope: Arc::clone(&scope), generation });
         Some(scope)
     }
 
-    /// Adds the usage of the old process, by scope: all of it at first, later what has changed. `ahead`: how far this
-    /// process's monotonic clock is ahead of the old one's, in seconds.
-    pub fn inherit(&self, tallies: impl IntoIterator<Item = (String, Tally)>, ahead: i64) {
+    /// Adds the usage of the old process, by scope: all of it at first, later what has changed. It contains what this process has
+    /// granted under the numbers `counted`. `ahead`: how far this process's monotonic clock is ahead of the old one's, in seconds.
+    pub fn inherit(&self, tallies: impl IntoIterator<Item = (String, Tally)>, counted: &[u64], ahead: i64) {
         let mut inherited = self.inherited.lock();
         let scopes: HashMap<String, Arc<Scope>> = self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect();
         inherited.ahead = ahead;
@@ -162,26 +198,31 @@ impl Limits {
                 scope.add_difference(before.as_ref(), &tally, ahead, self.now());
             }
         }
+        // For a moment it counts twice, rather than not at all.
+        counted.iter().filter_map(|number| inherited.granted.remove(number)).for_each(Permit::revoke);
     }
 
     /// The old process has ended, and reports nothing more.
     pub fn inherited_all(&self) {
-        let (ahead, tallies) = {
-            let inherited = self.inherited.lock();
-            (inherited.ahead, inherited.tallies.clone())
+        let (ahead, tallies, granted) = {
+            let mut inherited = self.inherited.lock();
+            // The tallies are kept for unlisted consumers that haven't come yet.
+            inherited.over = true;
+            (inherited.ahead, inherited.tallies.clone(), std::mem::take(&mut inherited.granted))
         };
-        self.inherit(tallies.into_iter().map(|(name, tally)| (name, tally.ended())), ahead);
-        // Kept for unlisted consumers that haven't come yet.
-        self.inherited.lock().over = true;
+        self.inherit(tallies.into_iter().map(|(name, tally)| (name, tally.ended())), &[], ahead);
+        // It has ended without saying whether they were used.
+        granted.into_values().for_each(|mut permit| permit.spend());
     }
 
-    /// What this process uses itself, by scope, for the old one: that may still admit requests. Nodes that share limits have
-    /// told it its share.
+    /// What this process uses itself, and those after it, by scope: for the old one, whose open sockets end when a quota is used up.
+    /// Nodes that share limits have told it its share.
     pub fn own_use(&self) -> HashMap<String, OwnUse> {
-        let inherited = self.inherited.lock();
+        let (inherited, successors) = (self.inherited.lock(), self.successors.lock());
         let scopes = if self.shared.is_none() { self.all() } else { Vec::new() };
         let own = |scope: Arc<Scope>| {
-            let own = scope.own_use(inherited.tallies.get(&scope.name), inherited.ahead, self.now());
+            let mut own = scope.own_use(inherited.tallies.get(&scope.name), inherited.ahead, self.now());
+            successors.get(&scope.name).into_iter().for_each(|other| own.add(other));
             (scope.name.clone(), own)
         };
         scopes.into_iter().map(own).collect()
@@ -221,30 +262,47 @@ impl Limits {
                     permit.shadowed.iter().for_each(|(rank, id)| self.metrics.limits.shadowed(*rank, *id));
                     return Ok(permit);
                 }
-                Err(Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining }) => {
-                    self.metrics.limits.refused(rank, id);
-                    return Err(Denied {
-                        scope,
-                        id,
-                        limit,
-                        wait,
-                        too_large,
-                        some_left,
-                        kept,
-                        remaining: *remaining,
-                        unsure: false,
-                        demand,
-                    });
-                }
                 Err(Refused::Share(lacking)) => {
+                    let decider = self.decider.borrow().clone();
+                    if !matches!(decider, Decider::This) {
+                        // On the heap: few requests come here, and the future of the others stays small.
+                        if let Some(decided) = Box::pin(self.decide_elsewhere(&decider, path, demand)).await {
+                            return decided;
+                        }
+                        now = self.now();
+                        continue;
+                    }
                     if let Some((index, id)) = self.lacks_for_good(path, &lacking, asked) {
                         return Err(self.lacking(&path.steps()[index], id, demand));
                     }
-                    // On the heap: few requests come here, and the future of the others stays small.
                     asked = Box::pin(self.ask_for_more(path, &lacking, asked)).await;
                     now = self.now();
                 }
+                Err(refused) => return Err(self.denied(refused, path, demand)),
             }
+        }
+    }
+
+    /// The decision of the other process; `None` if this one decides now.
+    async fn decide_elsewhere(&self, decider: &Decider, path: &Path, demand: Demand) -> Option<Result<Permit, Denied>> {
+        let Decider::Successor(successor) = decider else {
+            self.wait_to_decide().await;
+            return None;
+        };
+        let decided = self.ask_successor(successor, path, demand).await;
+        if decided.is_none() && self.take_back() {
+            warn!("the new process doesn't answer what limits admit: they go on without it");
+        }
+        decided
+    }
+
+    fn denied(&self, refused: Refused, path: &Path, demand: Demand) -> Denied {
+        match refused {
+            Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining } => {
+                self.metrics.limits.refused(rank, id);
+                Denied { scope, id, limit, wait, too_large, some_left, kept, remaining: *remaining, unsure: false, demand }
+            }
+            Refused::Share(lacking) => self.lacking(&path.steps()[lacking[0].0], lacking[0].1, demand),
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::agreement::{GRACE, LastAgreement, Question};
+use super::agreement::{GRACE, HandedShare, LastAgreement, Question};
 use super::rounds::Rounds;
 use super::throttles::{self, Throttle};
 use super::{Limits, NodeName, provisioned, timestamps};
@@ -35,6 +35,8 @@ const ANSWER: Duration = Duration::from_millis(600);
 const EVERY: Duration = Duration::from_millis(250);
 /// How often a share that hasn't changed is sent again, so that it isn't forgotten.
 const REMIND: Duration = Duration::from_secs(1);
+/// How the names of processes begin that prepare to take over: they are no nodes.
+const PREPARING: &str = "preparing:";
 /// Scopes that are agreed on at the same time in the background.
 const AT_ONCE: usize = 32;
 
@@ -52,7 +54,8 @@ pub struct SharedLimits {
     beating: Script,
     /// This process: its usage of limits per minute ends with it.
     process: String,
-    /// The name of this process in Redis: its own, or that of the process from which it took over, with its usage.
+    /// The name of this process in Redis: its own, or that of the process from which it took over, with its usage. While it only
+    /// prepares to take over, one that belongs to no node.
     name: ArcSwap<String>,
     /// Another process has taken over, and uses this one's name.
     retired: AtomicBool,
@@ -65,8 +68,10 @@ pub struct SharedLimits {
     least_nodes: u64,
     /// Since when Redis can't be reached, in nanoseconds of the monotonic clock; 0 while it can.
     lost_since: AtomicU64,
-    /// When Redis heard this process last, by its own answer and clock, in milliseconds; 0 at first.
+    /// When Redis heard this process last under its name, by its own answer and clock, in milliseconds; 0 at first.
     heard: AtomicU64,
+    /// When it heard this process first under its name; 0 before.
+    since: AtomicU64,
     /// Whether another process with this node's name was seen.
     has_twin: AtomicBool,
     reachable: IntGauge,
@@ -86,11 +91,12 @@ impl SharedLimits {
     /// If the URL of Redis can't be used.
     pub fn new(config: &config::Redis, node: NodeName, metrics: &Metrics, takes_over: bool) -> Result<Self, RedisError> {
         let process = format!("{}.{:08x}", node.0, fastrand::u32(..));
+        let name = if takes_over { format!("{PREPARING}{:016x}.{:08x}", fastrand::u64(..), fastrand::u32(..)) } else { process.clone() };
         Ok(SharedLimits {
             memory: SharedMemory::new(config)?,
             agreeing: Script::new(include_str!("agree.lua")),
             beating: Script::new(include_str!("heartbeat.lua")),
-            name: ArcSwap::from_pointee(process.clone()),
+            name: ArcSwap::from_pointee(name),
             retired: AtomicBool::new(false),
             process,
             node: ArcSwap::from_pointee(node.0),
@@ -100,8 +106,8 @@ impl SharedLimits {
             least_nodes: config.nodes,
             lost_since: AtomicU64::new(0),
             heard: AtomicU64::new(0),
-            // The old process still exists for a moment: it is no reason for a warning.
-            has_twin: AtomicBool::new(takes_over),
+            since: AtomicU64::new(0),
+            has_twin: AtomicBool::new(false),
             reachable: metrics.limits.shared.clone(),
             failures: metrics.limits.redis_failures.clone(),
         })
@@ -122,16 +128,58 @@ impl SharedLimits {
         self.node.load().as_ref().clone()
     }
 
-    /// Continues under the name of the old process, whose usage this one has taken over, and as its node: otherwise that would
-    /// be in Redis twice. `None`: the old process doesn't tell which node it is.
-    pub fn go_on_as(&self, name: String, node: Option<String>) {
-        self.name.store(Arc::new(name));
-        node.into_iter().for_each(|node| self.node.store(Arc::new(node)));
+    /// When Redis heard this process last, by its own answer and clock, in milliseconds; 0 if it didn't.
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 
-    /// Another process continues under this one's name: this one must send nothing more.
-    pub fn retire(&self) {
+    /// Continues under the name of the old process, whose usage this one has taken over, and as its node: otherwise that would
+    /// be in Redis twice. `node`: `None` if the old process doesn't tell which it is; `heard`: when Redis heard it last under
+    /// this name, as far as it tells.
+    pub fn go_on_as(&self, name: String, node: Option<String>, heard: u64) {
+        self.name.store(Arc::new(name));
+        node.into_iter().for_each(|node| self.node.store(Arc::new(node)));
+        // Of another name nothing was answered.
+        self.heard.store(heard, Ordering::Relaxed);
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    /// Another process continues under this one's name: this one must send nothing more. Returns when all that it has sent is
+    /// answered, or won't be: what arrived later would replace what the other one sends.
+    pub async fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
+        let tables: Vec<Arc<Table>> = self.tables.lock().values().cloned().collect();
+        for table in tables {
+            drop(table.rounds.begin().await);
+        }
+    }
+
+    /// The other process has ended before it took over.
+    pub fn go_on(&self) {
+        self.retired.store(false, Ordering::Relaxed);
+    }
+
+    /// This node's shares, for the process that takes over: by scope.
+    pub fn hand_over(&self, limits: &Limits) -> Vec<(String, HandedShare)> {
+        let handed = |scope: Arc<Scope>| Some((scope.name.clone(), self.table(&scope).last.lock().hand_over(&scope, limits.now())?));
+        limits.all().into_iter().filter_map(handed).collect()
+    }
+
+    /// Goes on with the shares that the old process had.
+    pub fn take_over(&self, limits: &Limits, shares: &[(String, HandedShare)]) {
+        let scopes: HashMap<String, Arc<Scope>> = limits.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect();
+        for (name, handed) in shares {
+            if let Some(scope) = scopes.get(name) {
+                self.table(scope).last.lock().take_over(scope, handed, limits.now());
+            }
+        }
+    }
+
+    /// This process takes over: Redis hears of it before it asks for anything, as it gives nothing to one that is silent.
+    pub async fn announce(&self) {
+        if !matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(()))) {
+            self.failures.inc();
+        }
     }
 
     /// Whether quotas must be refused because the usage of other nodes is not known.
@@ -161,6 +209,9 @@ impl SharedLimits {
                 if timeout(left, table.rounds.ended(number)).await.is_err() {
                     self.failures.inc();
                 }
+            }
+            if self.retired.load(Ordering::Relaxed) {
+                return false;
             }
             let is_answered = table.last.lock().at().is_some_and(|at| at >= asked);
             if !is_answered {
@@ -277,10 +328,12 @@ impl SharedLimits {
         let mut invocation = self.beating.prepare_invoke();
         invocation.key(self.memory.key("{limits}:born")).key(self.memory.key("{limits}:nodes"));
         invocation.arg(self.name()).arg(self.heard.load(Ordering::Relaxed));
-        let (nodes, twins, heard): (u64, u64, u64) = invocation.invoke_async(&mut connection).await?;
+        let (nodes, twin, heard): (u64, u64, u64) = invocation.invoke_async(&mut connection).await?;
         self.heard.store(heard, Ordering::Relaxed);
         self.nodes.store(nodes.max(self.least_nodes), Ordering::Relaxed);
-        if twins > 0 && !self.has_twin.swap(true, Ordering::Relaxed) {
+        // One that was heard only before this one is the process before it.
+        let since = self.since.compare_exchange(0, heard, Ordering::Relaxed, Ordering::Relaxed).err().unwrap_or(heard);
+        if twin > since && !self.has_twin.swap(true, Ordering::Relaxed) {
             warn!(node = %self.node(), "another process has this node's name: their quotas are counted as one node's; set redis.node, or a state_dir of its own");
         }
         Ok(())
@@ -313,9 +366,17 @@ impl SharedLimits {
     pub async fn keep_agreed(self: Arc<Self>, limits: Arc<Limits>) {
         loop {
             sleep(EVERY).await;
+            if !limits.decides() {
+                // Another process goes on under this one's name, or still does.
+                continue;
+            }
             let lost = self.is_lost();
             let reached = matches!(timeout(ANSWER, self.beat()).await, Ok(Ok(())));
             let agreed = reached && self.agree_all(&limits, lost).await;
+            if !limits.decides() {
+                // It has just handed over.
+                continue;
+            }
             if !agreed {
                 self.failures.inc();
                 self.lose(limits.now());

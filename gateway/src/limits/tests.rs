@@ -4,6 +4,7 @@
 mod model;
 mod real;
 mod tree;
+mod upgrades;
 mod world;
 
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ impl Memory {
         answer
     }
 
-    fn beat(&mut self, process: &str, answered: i64, now: i64) -> (u64, u64, i64) {
+    fn beat(&mut self, process: &str, answered: i64, now: i64) -> (u64, i64, i64) {
         let answer = self.model.beat(process, answered, now);
         if let Some(real) = &mut self.real {
             assert_eq!(real.beat(process, answered, now), answer);
@@ -349,6 +350,68 @@ fn nothing_is_left_for_siblings_when_only_what_is_guaranteed_to_others_is() {
         assert!(!last.is_used_up(scope, of_hour, scope.guarantee_of(&tree::name(OWN))));
         let is_kept = |need: u64| scope.is_kept_for_others(of_hour, &demand(need), world.time());
         assert!(is_kept(600) && !is_kept(601 + 3 * 20), "as much as is guaranteed");
+    });
+}
+
+#[test]
+fn a_quota_is_used_up_exactly_through_a_chain_of_upgrades_at_each_node() {
+    both(|memory| {
+        let mut world = World::at(HOUR, family([30; 2]), memory);
+        world.pass(4000);
+        let (mut taken, mut open) = (0, Vec::new());
+        for round in 0..24 {
+            let node = round % NODES;
+            for child in [OWN, SIBLING, SIBLING] {
+                open.push(world.ask(node, child, 20).unwrap());
+                taken += 20;
+            }
+            // Some are settled where they began, after one or two other processes have taken over.
+            if open.len() > 8 {
+                world.settle(open.remove(3), 20);
+            }
+            world.upgrade(node);
+            if round % 5 == 0 {
+                world.upgrade(node);
+                world.pass(250);
+            }
+        }
+        open.into_iter().for_each(|open| world.settle(open, 20));
+        world.pass(2000);
+        taken += take(&mut world, SIBLING, 10, 10, 30) + take(&mut world, OWN, 10, 10, 30);
+        assert_eq!(taken, 2000);
+    });
+}
+
+#[test]
+fn an_upgrade_is_no_loss_of_what_redis_answered() {
+    both(|mut memory| {
+        let mut time = 1_000_000;
+        let mut heard = 0;
+        for _ in 0..20 {
+            time += 250;
+            heard = memory.beat("a.1", heard, time).2;
+        }
+        // The new process prepares, between two beats of the old one.
+        time += 100;
+        let prepared = memory.beat("preparing:b.2", 0, time).2;
+        time += 50;
+        let (processes, twin, _) = memory.beat("a.1", heard, time);
+        assert_eq!((processes, twin), (1, 0), "one that only prepares to take over is no node");
+        assert!(prepared > heard && !Beating::is_settling(&mut memory, 0, time));
+    });
+}
+
+#[test]
+fn a_process_that_was_heard_only_before_another_one_has_the_same_name_for_no_reason_to_warn() {
+    both(|mut memory| {
+        memory.beat("a.1", 0, 1_000_000);
+        // It is killed, and started again.
+        let (_, twin, since) = memory.beat("a.2", 0, 1_000_300);
+        assert!(twin > 0 && twin < since);
+        assert_eq!(memory.beat("a.2", since, 1_000_550).1, twin, "nothing new is heard of it");
+        // Another one with this name.
+        memory.beat("a.3", 0, 1_000_600);
+        assert!(memory.beat("a.2", since, 1_000_800).1 > since);
     });
 }
 

@@ -59,8 +59,8 @@ pub(super) async fn admit(
     }
     let began = gateway.clock.now();
     let admitted = gateway.limits.admit(&path, demand, facts.timestamps(began)).await;
-    if gateway.limits.shared.is_some() {
-        // Other nodes may have been asked, which takes time that is not the gateway's own.
+    if gateway.limits.shared.is_some() || !gateway.limits.decides() {
+        // Other nodes or another process may have been asked, which takes time that is not the gateway's own.
         timing.waited += gateway.clock.now().since(began);
     }
     let permit = admitted.map_err(Refusal::from)?;

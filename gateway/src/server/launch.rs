@@ -97,7 +97,7 @@ pub async fn launch(launch: Launch) -> Result<Running, StartError> {
     prepared.gateway.keys.catch_up().await;
     let mut running = prepared.accept()?;
     heir.ready().await.map_err(StartError::TakeOver)?;
-    running.tasks.push(tokio::spawn(heir.listen(running.gateway.clone())));
+    running.predecessor = Some(tokio::spawn(heir.listen(running.gateway.clone())));
     Ok(running)
 }
 
@@ -108,9 +108,9 @@ async fn prepare(
     sockets: &mut Sockets,
     (by, successor): (By, Option<&Successor>),
 ) -> Result<Prepared, StartError> {
-    let reachable = match successor {
-        Some(successor) => successor.reachable().await.map_err(StartError::TakeOver)?,
-        None => Reachable::default(),
+    let (reachable, leaves_limits) = match successor {
+        Some(successor) => successor.greeting().await.map_err(StartError::TakeOver)?,
+        None => (Reachable::default(), false),
     };
     let listeners = Listeners::bind(&config, sockets)?;
     let metrics = Arc::new(Metrics::new()?);
@@ -120,6 +120,9 @@ async fn prepare(
     let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
     let ledger = config.ledger.clone().map(|rules| start_ledger(rules, &config, &metrics, &clock)).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
+    if leaves_limits {
+        limits.await_predecessor();
+    }
     let keys = Arc::new(IssuedKeys::open(&config, clock.clone(), metrics.issued_keys.clone())?);
     keys.join().await;
     let audit = Arc::new(Audit::new(
@@ -198,6 +201,7 @@ impl Prepared {
             proxy,
             upgrades,
             ptu_file,
+            predecessor: None,
         })
     }
 }

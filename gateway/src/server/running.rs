@@ -58,6 +58,8 @@ pub struct Running {
     pub(super) upgrades: mpsc::Receiver<UpgradeRequest>,
     /// What was learned of provisioned throughput.
     pub(super) ptu_file: Option<PtuFile>,
+    /// Receives from the process before this one, until that has ended.
+    pub(super) predecessor: Option<JoinHandle<()>>,
 }
 
 /// Why a gateway ends.
@@ -89,17 +91,20 @@ impl Running {
             Ending::HandedOver(_) => (Duration::ZERO, IDLE_GRACE_HANDED_OVER),
         };
         let idle_grace = idle_grace.min(server.drain_timeout);
-        let (over, is_over) = watch::channel(false);
         let handed_over = matches!(ending, Ending::HandedOver(_));
         gateway.ledger.iter().filter(|_| handed_over).for_each(|ledger| ledger.leave_prices());
-        let telling = match ending {
+        let taken = match ending {
             Ending::Stop => None,
             Ending::HandedOver(taken) => {
                 self.sharing.iter().for_each(JoinHandle::abort);
-                gateway.limits.shared.iter().for_each(|shared| shared.retire());
-                Some(tokio::spawn(taken.keep_sending(gateway.clone(), is_over)))
+                if let Some(shared) = &gateway.limits.shared {
+                    shared.retire().await;
+                }
+                Some(taken)
             }
         };
+        // What the process before this one tells must reach the one after.
+        let mut before = self.predecessor.filter(|_| handed_over);
         let down = async {
             tokio::time::sleep(lb_delay).await;
             let _ = self.shutdown.send(true);
@@ -122,7 +127,13 @@ impl Running {
             let _ = self.idle_end.send(true);
             // Few requests are left, and there may be long ones: no connection to a backend waits for others.
             gateway.idle.close();
-            if tokio::time::timeout(server.drain_timeout.saturating_sub(idle_grace), none_left(false)).await.is_err() {
+            let nothing_left = async {
+                none_left(false).await;
+                if let Some(before) = &mut before {
+                    let _ = before.await;
+                }
+            };
+            if tokio::time::timeout(server.drain_timeout.saturating_sub(idle_grace), nothing_left).await.is_err() {
                 warn!(in_flight = gateway.metrics.requests.in_flight.get(), "drain_timeout is over, requests are cut off");
             }
         };
@@ -139,9 +150,8 @@ impl Running {
         gateway.objects.flush(Duration::from_secs(1)).await;
         gateway.flush(Duration::from_secs(5)).await;
         // Everything is settled: the last report.
-        let _ = over.send(true);
-        if let Some(telling) = telling {
-            let _ = tokio::time::timeout(Duration::from_secs(5), telling).await;
+        if let Some(taken) = taken {
+            taken.end(Duration::from_secs(5)).await;
         }
         let announced = async {
             while self.busy.load(Ordering::Relaxed) > 0 {

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::path::{Path, Step};
@@ -43,7 +44,8 @@ pub enum Refused {
 }
 
 /// For whom the rest of a limit is reserved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KeptFor {
     /// Other classes of callers.
     Classes,
@@ -73,6 +75,42 @@ pub fn admit<C: Cell<State>>(
     path: &Path<C>,
     demand: Demand,
     now: Timestamps,
+    alert: impl FnMut(&Scope<C>, Alert),
+) -> Result<Permit<C>, Refused> {
+    reserve(path, demand, now, |state, step, now| state.obstacle(&step.scope.plan, step.via, &demand, now), alert)
+}
+
+/// As [`admit`], for a request that another process has admitted, which decides ([`Scope::decide_elsewhere`]): what it has checked
+/// is not checked here, but only the scopes that are `unknown` to it.
+///
+/// # Errors
+/// [`Refused`]
+pub fn admit_granted<C: Cell<State>>(
+    path: &Path<C>,
+    demand: Demand,
+    now: Timestamps,
+    unknown: impl Fn(&Scope<C>) -> bool,
+    alert: impl FnMut(&Scope<C>, Alert),
+) -> Result<Permit<C>, Refused> {
+    let obstacle = |state: &mut State, Step { scope, via, .. }: &Step<C>, now| {
+        state.advance(now);
+        if !unknown(scope) {
+            return None;
+        }
+        let is_elsewhere = std::mem::take(&mut state.is_elsewhere);
+        let obstacle = state.obstacle(&scope.plan, *via, &demand, now);
+        state.is_elsewhere = is_elsewhere;
+        obstacle
+    };
+    reserve(path, demand, now, obstacle, alert)
+}
+
+/// Reserves at all of the scopes, if none has an `obstacle`.
+fn reserve<C: Cell<State>>(
+    path: &Path<C>,
+    demand: Demand,
+    now: Timestamps,
+    obstacle: impl Fn(&mut State, &Step<C>, Timestamps) -> Option<Obstacle>,
     mut alert: impl FnMut(&Scope<C>, Alert),
 ) -> Result<Permit<C>, Refused> {
     let steps = path.steps();
@@ -81,8 +119,9 @@ pub fn admit<C: Cell<State>>(
     let mut shadowed = SmallVec::new();
     let mut worst: Option<(usize, Obstacle)> = None;
     let mut share = SmallVec::new();
-    for (index, (Step { scope, via, .. }, state)) in steps.iter().zip(&mut guards).enumerate() {
-        let Some(obstacle) = state.obstacle(&scope.plan, *via, &demand, now) else { continue };
+    for (index, (step, state)) in steps.iter().zip(&mut guards).enumerate() {
+        let Some(obstacle) = obstacle(state, step, now) else { continue };
+        let scope = &step.scope;
         if scope.rules.shadow {
             // If only this node's share is too small, other nodes may give some.
             if !obstacle.by_share {
@@ -186,6 +225,13 @@ impl<C: Cell<State>> Permit<C> {
             let remaining = Box::default();
             Some(Refused::Limit { scope, rank, id, limit, wait, too_large: false, some_left: false, kept: None, remaining })
         })
+    }
+
+    /// The request counts elsewhere: takes back all of it here.
+    pub fn revoke(mut self) {
+        for (scope, hold) in std::mem::take(&mut self.scopes) {
+            scope.lock().revoke(&hold, &self.demand);
+        }
     }
 
     /// Replaces what was reserved by what was used.

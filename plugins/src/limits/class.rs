@@ -1,8 +1,11 @@
 //! Priority classes. If there is not enough capacity, a lower class is refused first; but a class that was refused gets
 //! a reserved share, so that no class starves.
 
+use serde::{Deserialize, Serialize};
+
 /// A class of callers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// A person waits for the answer.
     Interactive,

@@ -137,6 +137,14 @@ impl Counts {
         }
     }
 
+    /// Takes back that a request was counted there.
+    pub(super) fn uncount(&mut self, second: u64, starts: &[i64]) {
+        self.requests.iter_mut().for_each(|requests| requests.take_back(second, 1));
+        for (counted, start) in self.windows.iter_mut().zip(starts).filter(|(counted, _)| counted.kind == LimitKind::RequestQuota) {
+            counted.windows.take_back(*start, 1);
+        }
+    }
+
     pub(super) fn leave(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }

@@ -16,6 +16,8 @@ mod calendar;
 mod cell;
 mod class;
 mod counts;
+mod held_share;
+mod limit_name;
 mod meters;
 mod own_use;
 mod path;
@@ -34,10 +36,11 @@ mod tests;
 mod windows;
 mod zone;
 
-pub use admission::{KeptFor, Permit, Refused, admit};
+pub use admission::{KeptFor, Permit, Refused, admit, admit_granted};
 pub use calendar::Calendar;
 pub use cell::Cell;
 pub use class::Class;
+pub use held_share::HeldShare;
 pub use own_use::OwnUse;
 pub use path::{Path, Step};
 pub use period::{Period, Span};
@@ -136,7 +139,7 @@ pub struct Alert {
 }
 
 /// One limit, as callers see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     /// The limit.
     pub limit: u64,
@@ -147,7 +150,7 @@ pub struct Counter {
 }
 
 /// What a caller has left.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remaining {
     /// Of requests per minute, or of a request quota, if less of it is left.
     pub requests: Option<Counter>,

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamps;
 use super::counts::Counts;
+use super::limit_name::LimitName;
 use super::plan::{Limited, Plan};
 use super::rolling::within_a_minute;
 use super::share::{Granted, Share};
 use super::state::State;
-use super::tally::{LimitName, PartUse, Tally};
+use super::tally::{PartUse, Tally};
 
 /// What a process uses of a scope's limits now, without what it has taken over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,21 @@ struct OfLimit {
     /// Of that, what counts for guarantees, by whose they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     guaranteed: BTreeMap<String, u64>,
+}
+
+impl OwnUse {
+    /// Adds what a third process uses, of the same limits in the same periods.
+    pub fn add(&mut self, other: &OwnUse) {
+        for one in &mut self.limits {
+            let same = |of: &&OfLimit| of.name == one.name && of.start == one.start;
+            let Some(other) = other.limits.iter().find(same) else { continue };
+            one.used = one.used.saturating_add(other.used);
+            for (child, used) in &other.guaranteed {
+                let own = one.guaranteed.entry(child.clone()).or_default();
+                *own = own.saturating_add(*used);
+            }
+        }
+    }
 }
 
 /// What was taken over, and how far this clock is ahead of its sender's, in seconds.

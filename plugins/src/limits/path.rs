@@ -67,6 +67,13 @@ impl<C: Cell<State>> Path<C> {
         self.steps.is_empty()
     }
 
+    /// Its scopes from the consumer upwards: in the order in which they were added.
+    pub fn outwards(&self) -> SmallVec<[&Step<C>; 4]> {
+        let mut steps: SmallVec<[&Step<C>; 4]> = self.steps.iter().collect();
+        steps.sort_by_key(|step| step.distance);
+        steps
+    }
+
     /// Its scopes, in the order in which they are locked.
     pub fn steps(&self) -> &[Step<C>] {
         &self.steps

@@ -5,7 +5,7 @@ use super::class::share;
 use super::counts::need;
 use super::plan::{Limited, Plan};
 use super::state::State;
-use super::{Class, Demand, Timestamps};
+use super::{Class, Counter, Demand, LimitKind, Remaining, Timestamps};
 
 impl State {
     /// How much of a limit may be used after this request, and whether its class lowers that.
@@ -107,5 +107,26 @@ impl State {
         let own = plan.pots.iter().position(|one| Some(*one) == pot);
         let is_within = own.is_some_and(|at| self.pots[plan.pots[at]].counts.used(limited.place, now.unix) <= kept(at));
         outside > common && !is_within
+    }
+
+    /// A limit, and what is left of it for one who comes through the guarantee at `via`.
+    pub(super) fn counter(&self, plan: &Plan, limited: &Limited, via: Option<usize>, now: Timestamps) -> Counter {
+        let used = self.all.used(limited.place, now.unix).saturating_add(self.others(limited, now));
+        let reset = self.wait(limited, 0, now).unwrap_or_default();
+        let kept = |at: usize| limited.kept[at];
+        let allowed =
+            if plan.pots.is_empty() { limited.limit } else { self.beside_guarantees(plan, limited, via, kept, limited.common, now) };
+        Counter { limit: limited.limit, remaining: allowed.saturating_sub(used), reset }
+    }
+
+    /// What a caller has left of its limits per minute; or of a quota of which less is left than of those.
+    pub(super) fn remaining(&self, plan: &Plan, via: Option<usize>, now: Timestamps) -> Remaining {
+        let counter = |limited: &Limited| self.counter(plan, limited, via, now);
+        let least = |rate: LimitKind, quota: LimitKind| {
+            let rate = plan.limits.iter().find(|limited| limited.id.kind == rate)?;
+            let quotas = plan.limits.iter().filter(|limited| limited.id.kind == quota);
+            std::iter::once(rate).chain(quotas).map(counter).min_by_key(|counter| counter.remaining)
+        };
+        Remaining { requests: least(LimitKind::Requests, LimitKind::RequestQuota), tokens: least(LimitKind::Tokens, LimitKind::Quota) }
     }
 }

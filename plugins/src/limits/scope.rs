@@ -125,6 +125,11 @@ impl<C: Cell<State>> Scope<C> {
         self.lock().leave_to(&self.plan, other, now);
     }
 
+    /// Whether another process decides what is admitted here: then [`super::admit`] says [`super::Refused::Share`] where it would admit.
+    pub fn decide_elsewhere(&self, elsewhere: bool) {
+        self.lock().is_elsewhere = elsewhere;
+    }
+
     /// The current use of each limit.
     pub fn snapshot(&self, now: Timestamps) -> Vec<LimitUse> {
         let mut state = self.lock();

@@ -169,7 +169,7 @@ impl Share {
     }
 
     /// Whether it is for the current period of a limit.
-    fn is_current(&self, asked: &Asked) -> bool {
+    pub(super) fn is_current(&self, asked: &Asked) -> bool {
         self.is_for(asked.place, asked.span.map(|span| span.start))
     }
 

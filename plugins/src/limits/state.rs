@@ -11,7 +11,7 @@ use super::plan::{Limited, Plan};
 use super::rolling::Rolling;
 use super::rules::{LimitId, Rules};
 use super::share::{Amounts, Share};
-use super::{Alert, Counter, Demand, LimitKind, Remaining, Timestamps, Used};
+use super::{Alert, Demand, LimitKind, Timestamps, Used};
 
 /// Why a request can't be admitted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +115,8 @@ pub struct State {
     pub(super) missed: Amounts,
     /// Whether there were requests since then.
     pub(super) active: bool,
+    /// Another process decides what is admitted, while one takes over from the other.
+    pub(super) is_elsewhere: bool,
     counting: Counting,
 }
 
@@ -143,6 +145,7 @@ impl State {
             share: shared.then(Share::default),
             missed: Amounts::new(),
             active: false,
+            is_elsewhere: false,
             counting: Counting::default(),
         }
     }
@@ -257,7 +260,7 @@ impl State {
             let fits = |most: u64| total.saturating_add(need) <= most;
             let (allowed, by_class) = self.allowed(plan, limited, via, demand, now);
             let here = self.allowed_here(plan, limited, via, now).unwrap_or(allowed).min(allowed);
-            if fits(here) {
+            if fits(here) && !self.is_elsewhere {
                 continue;
             }
             let by_share = fits(allowed);
@@ -276,7 +279,8 @@ impl State {
                 by_guarantee: !plan.pots.is_empty() && fits(limit) && !by_share,
             };
             // A lack of share only counts after the other nodes have confirmed it.
-            if obstacle.by_class || (id.kind.is_rate() && !obstacle.too_large) {
+            let is_asked = by_share && self.is_elsewhere;
+            if !is_asked && (obstacle.by_class || (id.kind.is_rate() && !obstacle.too_large)) {
                 self.hunger(id.kind, demand, now);
             }
             if worst.as_ref().is_none_or(|other| (other.by_share, obstacle.wait) > (by_share, other.wait)) {
@@ -325,7 +329,7 @@ impl State {
     }
 
     /// Time until at most `most` is used.
-    fn wait(&self, limited: &Limited, most: u64, now: Timestamps) -> Option<Duration> {
+    pub(super) fn wait(&self, limited: &Limited, most: u64, now: Timestamps) -> Option<Duration> {
         let rolling = |rolling: &Option<Rolling>| rolling.as_ref().map(|rolling| now.until(rolling.seconds_until(most)));
         match limited.place {
             0 => rolling(&self.all.requests),
@@ -368,6 +372,18 @@ impl State {
         self.change(hold, demand, demand.most(), used, used.beyond(demand.most()));
         for ((watched, counted), _) in self.watched.iter_mut().zip(&self.all.windows).zip(&hold.starts) {
             watched.reserved = watched.reserved.saturating_sub(counted.kind.of(demand.most()));
+        }
+    }
+
+    /// Takes back all of a reservation, as if the request had never been admitted.
+    pub(super) fn revoke(&mut self, hold: &Hold, demand: &Demand) {
+        self.settle(hold, demand, Used::default());
+        self.all.uncount(hold.second, &hold.starts);
+        if let Some(pot) = hold.pot.and_then(|pot| self.pots.get_mut(pot)) {
+            pot.counts.uncount(hold.second, &hold.starts);
+        }
+        if let Some(classes) = self.by_class.as_mut().filter(|_| hold.counting.classes == self.counting.classes) {
+            classes[demand.class as usize].requests.take_back(hold.second, 1);
         }
     }
 
@@ -465,27 +481,6 @@ impl State {
             }
         }
         alerts
-    }
-
-    /// A limit, and what is left of it for one who comes through the guarantee at `via`.
-    pub(super) fn counter(&self, plan: &Plan, limited: &Limited, via: Option<usize>, now: Timestamps) -> Counter {
-        let used = self.all.used(limited.place, now.unix).saturating_add(self.others(limited, now));
-        let reset = self.wait(limited, 0, now).unwrap_or_default();
-        let kept = |at: usize| limited.kept[at];
-        let allowed =
-            if plan.pots.is_empty() { limited.limit } else { self.beside_guarantees(plan, limited, via, kept, limited.common, now) };
-        Counter { limit: limited.limit, remaining: allowed.saturating_sub(used), reset }
-    }
-
-    /// What a caller has left of its limits per minute; or of a quota of which less is left than of those.
-    pub(super) fn remaining(&self, plan: &Plan, via: Option<usize>, now: Timestamps) -> Remaining {
-        let counter = |limited: &Limited| self.counter(plan, limited, via, now);
-        let least = |rate: LimitKind, quota: LimitKind| {
-            let rate = plan.limits.iter().find(|limited| limited.id.kind == rate)?;
-            let quotas = plan.limits.iter().filter(|limited| limited.id.kind == quota);
-            std::iter::once(rate).chain(quotas).map(counter).min_by_key(|counter| counter.remaining)
-        };
-        Remaining { requests: least(LimitKind::Requests, LimitKind::RequestQuota), tokens: least(LimitKind::Tokens, LimitKind::Quota) }
     }
 }
 

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::LimitKind;
 use super::calendar::Calendar;
 use super::counts::{Counted, Counts, RATES};
+use super::limit_name::LimitName;
 use super::meters::Meters;
 use super::period::Period;
 use super::plan::Plan;
 use super::rolling::Rolling;
-use super::rules::LimitId;
 use super::state::State;
 use super::zone::Zone;
 
@@ -92,28 +92,6 @@ struct Parts {
     common: u64,
     /// What is guaranteed, by whose it is.
     kept: BTreeMap<String, u64>,
-}
-
-/// A limit, as another process names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LimitName {
-    kind: LimitKind,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    period: Option<Period>,
-    /// The time zone; none is UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    zone: Option<String>,
-}
-
-impl LimitName {
-    pub(super) fn of(id: LimitId) -> Self {
-        let zone = id.calendar.filter(|calendar| !calendar.zone.is_utc()).map(|calendar| calendar.zone.name().to_owned());
-        LimitName { kind: id.kind, period: id.calendar.map(|calendar| calendar.period), zone }
-    }
-
-    fn of_rate(kind: LimitKind) -> Self {
-        LimitName { kind, period: None, zone: None }
-    }
 }
 
 impl Tally {

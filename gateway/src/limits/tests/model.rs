@@ -107,21 +107,22 @@ impl Model {
         answer
     }
 
-    pub(super) fn beat(&mut self, process: &str, answered: i64, now: i64) -> (u64, u64, i64) {
+    pub(super) fn beat(&mut self, process: &str, answered: i64, now: i64) -> (u64, i64, i64) {
         let Content { born, processes, .. } = &mut self.current;
         let newest = processes.values().copied().max().unwrap_or(0);
         let own = processes.get(process).copied().unwrap_or(0);
         processes.retain(|_, stamp| now - *stamp <= GONE);
         let name = |process: &str| process.rsplit_once('.').map_or(process, |(name, _)| name).to_owned();
-        let others: Vec<&String> = processes.keys().filter(|other| *other != process).collect();
-        let twins = others.iter().filter(|other| name(other) == name(process)).count();
+        let is_other = |other: &str| other != process && !other.starts_with("preparing:");
+        let others: Vec<(&String, &i64)> = processes.iter().filter(|(other, _)| is_other(other)).collect();
+        let twin = others.iter().filter(|(other, _)| name(other) == name(process)).map(|(_, stamp)| **stamp).max().unwrap_or(0);
         let count = others.len() + 1;
         processes.insert(process.to_owned(), now);
         let forgot = own < answered && now - answered <= GONE;
         if born.is_none_or(|born| now < born) || now - newest > SILENT || forgot {
             *born = Some(now);
         }
-        (count as u64, twins as u64, now)
+        (count as u64, twin, now)
     }
 
     /// What a node has said of itself.

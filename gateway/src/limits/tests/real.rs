@@ -56,7 +56,7 @@ impl Real {
         answer.iter().map(|number| number.parse().unwrap()).collect()
     }
 
-    pub(super) fn beat(&mut self, process: &str, answered: i64, now: i64) -> (u64, u64, i64) {
+    pub(super) fn beat(&mut self, process: &str, answered: i64, now: i64) -> (u64, i64, i64) {
         let arguments = vec![process.to_owned(), answered.to_string()];
         self.invoke(1, vec!["born".to_owned(), "nodes".to_owned()], arguments, now)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use spillway_plugins::limits::{Begun, LimitId, LimitKind, Permit, Proposal, Rank, Refused, Scope, Share, Timestamps, admit};
+use spillway_plugins::limits::{Begun, LimitId, LimitKind, Permit, Proposal, Rank, Refused, Scope, Share, Tally, Timestamps, admit};
 
 use super::super::agreement::{LastAgreement, Question, granted};
 use super::model::field;
@@ -60,6 +60,10 @@ pub(super) enum Event {
     Restart {
         node: usize,
     },
+    /// Another process takes over, while this one finishes its requests.
+    Upgrade {
+        node: usize,
+    },
     Copy,
     FailOver,
     Flush,
@@ -77,6 +81,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         3 => (0..NODES, link).prop_map(|(node, link)| Event::Link { node, link }),
         2 => (0..NODES).prop_map(|node| Event::Reload { node }),
         1 => (0..NODES).prop_map(|node| Event::Restart { node }),
+        2 => (0..NODES).prop_map(|node| Event::Upgrade { node }),
         2 => Just(Event::Copy),
         1 => Just(Event::FailOver),
         1 => Just(Event::Flush),
@@ -102,6 +107,15 @@ struct Node {
     heard: i64,
     /// What was sent while its link stalled.
     waiting: Vec<Question>,
+    /// The processes before this one that have handed over: each tells the next one.
+    before: Vec<Finishing>,
+}
+
+/// A process that only finishes its requests.
+struct Finishing {
+    scopes: Vec<Arc<Scope>>,
+    /// What it has told the next one, by scope.
+    told: Vec<Tally>,
 }
 
 /// A request.
@@ -155,6 +169,7 @@ impl World {
             lost_since: None,
             heard: 0,
             waiting: Vec::new(),
+            before: Vec::new(),
         };
         let nodes = (0..NODES).map(node).collect();
         let beyond = vec![Vec::new(); tree.0.len()];
@@ -198,6 +213,7 @@ impl World {
             Event::Link { node, link } => self.link(*node, *link),
             Event::Reload { node } => self.reload(*node),
             Event::Restart { node } => self.restart(*node),
+            Event::Upgrade { node } => self.upgrade(*node),
             Event::Copy => self.memory.copy(),
             Event::FailOver => {
                 self.memory.fail_over();
@@ -329,6 +345,7 @@ impl World {
     }
 
     fn keep_agreed(&mut self, node: usize) {
+        self.tell(node);
         let (at, time) = (now(self.millis), self.redis_time());
         let Node { process, link, lost_since, .. } = &self.nodes[node];
         let (link, lost) = (*link, lost_since.is_some());
@@ -435,6 +452,46 @@ impl World {
         let of = &mut self.nodes[node];
         (of.process, of.scopes, of.lost_since, of.heard) = (process, scopes, lost_since, 0);
         of.waiting.clear();
+        of.before.clear();
+    }
+
+    /// Another process takes over, with all that this one has admitted, its name, and when Redis heard it. From then on only the new
+    /// one admits and agrees.
+    pub(super) fn upgrade(&mut self, node: usize) {
+        self.tell(node);
+        let at = now(self.millis);
+        let old: Vec<Arc<Scope>> = self.nodes[node].scopes.iter().map(|held| Arc::clone(&held.scope)).collect();
+        let told: Vec<Tally> = old.iter().map(|scope| scope.tally(at)).collect();
+        let config = self.nodes[node].config;
+        let begin = |(place, (tally, before)): (usize, (&Tally, Held))| {
+            let scope = Scope::new(Rank::Group, name(place), self.tree.rules(place, config), true);
+            scope.add_difference(None, tally, 0, at);
+            let mut held = Held { scope, last: LastAgreement::default(), ..before };
+            if let Some(share) = before.last.hand_over(&before.scope, at) {
+                held.last.take_over(&held.scope, &share, at);
+            }
+            held
+        };
+        let before = std::mem::take(&mut self.nodes[node].scopes);
+        let scopes = told.iter().zip(before).enumerate().map(begin).collect();
+        let of = &mut self.nodes[node];
+        of.lost_since = (of.link != Link::Up).then_some(at.monotonic);
+        of.scopes = scopes;
+        of.before.push(Finishing { scopes: old, told });
+    }
+
+    /// What the requests of processes that have handed over have used since the last time.
+    fn tell(&mut self, node: usize) {
+        let at = now(self.millis);
+        let Node { before, scopes, .. } = &mut self.nodes[node];
+        for index in 0..before.len() {
+            for (place, last) in scopes.iter().enumerate() {
+                let tally = before[index].scopes[place].tally(at);
+                let next = before.get(index + 1).map_or(&last.scope, |next| &next.scopes[place]);
+                next.add_difference(Some(&before[index].told[place]), &tally, 0, at);
+                before[index].told[place] = tally;
+            }
+        }
     }
 
     /// Once all nodes agree, each says what it has, and that is within a limit together, nothing of what happened before can

@@ -9,14 +9,17 @@
 //! old  Reachable       addresses, and what else the new process must have before it takes over
 //! new  Prepared        its config is valid, everything is made, nothing is accepted yet
 //! old  Node, Tallies, Targets, SignIn, Sessions, Keys, Pins … Go
-//! new  Ready           it accepts
-//! old  Tallies, Sessions, Answers …            while its requests are in flight; then it closes its side of the stream
-//! new  OwnUse …        meanwhile: the old process still admits requests on its connections
+//! new  Ready           it accepts; what it admits waits for the next two
+//! old  Tallies, Shares …   the last requests that the old process has admitted by itself, and its shares
+//! old  LimitsLeft      the new one decides what is admitted, for both
+//! old  Tallies, Sessions, Answers, Admit …     while its requests are in flight; then it closes its side of the stream
+//! new  Admitted, OwnUse …                      meanwhile: what the old process asks, and may know
 //! ```
 
 pub(super) mod predecessor;
 pub(super) mod reachable;
 pub(super) mod successor;
+mod updates;
 
 use std::io;
 use std::time::Duration;
@@ -29,6 +32,7 @@ use tracing::warn;
 use self::reachable::Reachable;
 use crate::balance::quota_pool::QuotaPoolState;
 use crate::balance::target_state::TargetState;
+use crate::limits::{Answer, HandedShare, Question};
 use crate::objects::ObjectLocation;
 use crate::sign_in::{SessionChanges, SignInHandover};
 
@@ -51,6 +55,9 @@ enum Message {
     /// What the old process can reach.
     Reachable {
         reachable: Reachable,
+        /// Whether it sends [`Message::LimitsLeft`], if the new process understands that.
+        #[serde(default)]
+        leaves_limits: bool,
     },
     /// From the process in between: the new process runs.
     Started {
@@ -58,6 +65,9 @@ enum Message {
     },
     Prepared {
         pid: u32,
+        /// Whether it understands [`Message::LimitsLeft`].
+        #[serde(default)]
+        takes_limits: bool,
     },
     Ready,
     /// The new process can't start.
@@ -68,12 +78,31 @@ enum Message {
     Tallies {
         second: u64,
         scopes: Vec<(String, Tally)>,
+        /// The numbers of admitted requests that they contain, or that use nothing.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        counted: Vec<u64>,
     },
     /// The name under which the old process shares limits with other nodes, and its node's.
     Node {
         name: String,
         #[serde(default)]
         node: Option<String>,
+        /// When Redis heard it last under that name, in milliseconds.
+        #[serde(default)]
+        heard: u64,
+    },
+    /// The old process's share of each limit, if nodes share them.
+    Shares {
+        scopes: Vec<(String, HandedShare)>,
+    },
+    /// The new process decides what limits admit from now on.
+    LimitsLeft,
+    /// May the old process answer this request?
+    Admit {
+        question: Question,
+    },
+    Admitted {
+        answer: Answer,
     },
     /// What the new process uses itself of the limits of the scopes that have changed.
     OwnUse {

@@ -1,37 +1,34 @@
 //! The process that hands over.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use spillway_plugins::limits::Tally;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
 use super::reachable::Reachable;
-use super::{BEGINS_WITH_REACHABLE, EVERY, Message, PINS, VARIABLE, receive, send};
+use super::updates::{Left, Sent, Updates, send_sessions, send_tallies};
+use super::{BEGINS_WITH_REACHABLE, Message, PINS, VARIABLE, receive, send};
 use crate::gateway::Gateway;
-use crate::sign_in::SentSignIn;
+use crate::limits::Successor;
 
 /// How long the new process may take to prepare: it fetches tokens and looks up names.
 const PREPARED: Duration = Duration::from_secs(60);
 /// How long it may take after that to accept connections.
 const READY: Duration = Duration::from_secs(10);
-/// Cached answers that are sent between two reports of usage.
-const ANSWERS: usize = 32;
 /// The first file descriptor of the listening sockets.
 const FIRST: i32 = 3;
 
@@ -82,20 +79,15 @@ impl Program {
     }
 }
 
-/// What the new process knows already.
-#[derive(Debug, Default)]
-struct Sent {
-    tallies: HashMap<String, Tally>,
-    sign_in: SentSignIn,
-}
-
 /// A process that has taken over.
 #[derive(Debug)]
 pub(in crate::server) struct TakenOver {
-    stream: UnixStream,
     /// Its process id.
     pub(in crate::server) pid: u32,
-    sent: Sent,
+    /// Tells and asks it what is necessary, until everything is settled.
+    telling: JoinHandle<()>,
+    /// Whether it is.
+    over: watch::Sender<bool>,
 }
 
 /// Starts the next process and hands over to it. When this returns, the new process accepts connections.
@@ -112,9 +104,9 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
     started.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).map_err(failed)?;
     info!(program = %program.path.display(), "starting a new process that takes over");
     let (mut sent, mut starting) = (Sent::default(), Starting(None));
-    take_over(&mut stream, gateway, &mut sent, &mut starting.0).await?;
+    let left = take_over(&mut stream, gateway, &mut sent, &mut starting.0).await?;
     let pid = starting.0.take().ok_or(HandoverError::Ended)?;
-    Ok(TakenOver { stream, pid, sent })
+    Ok(TakenOver::new(stream, pid, sent, gateway, left))
 }
 
 /// Hands over to a gateway at the other end of a stream, which got the sockets in another way.
@@ -125,8 +117,8 @@ pub(in crate::server) async fn hand_over_to(stream: StdStream, gateway: &Gateway
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;
     let (mut sent, mut pid) = (Sent::default(), None);
-    take_over(&mut stream, gateway, &mut sent, &mut pid).await?;
-    Ok(TakenOver { stream, pid: pid.ok_or(HandoverError::Ended)?, sent })
+    let left = take_over(&mut stream, gateway, &mut sent, &mut pid).await?;
+    Ok(TakenOver::new(stream, pid.ok_or(HandoverError::Ended)?, sent, gateway, left))
 }
 
 /// A process that has not taken over yet. If this is dropped, the process is killed: it must not run unattended.
@@ -177,19 +169,25 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// Follows the new process until it accepts connections; `pid` is set as soon as it is known.
-async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, pid: &mut Option<u32>) -> Result<(), HandoverError> {
+/// Follows the new process until it accepts connections, and decides what limits admit if it is of a version that can; `pid` is set
+/// as soon as it is known.
+async fn take_over(
+    stream: &mut UnixStream,
+    gateway: &Gateway,
+    sent: &mut Sent,
+    pid: &mut Option<u32>,
+) -> Result<Option<Left>, HandoverError> {
     let reachable = Reachable::of(&gateway.runtime.load());
-    let told = tokio::time::timeout(READY, send(stream, &Message::Reachable { reachable })).await;
+    let told = tokio::time::timeout(READY, send(stream, &Message::Reachable { reachable, leaves_limits: true })).await;
     // If the stream is broken, the new process has ended, and may have said why.
     let _ = told.map_err(|_| HandoverError::TooSlow)?;
     let prepared = async {
         loop {
             match receive(stream).await {
                 Ok(Some(Message::Started { pid: started })) => *pid = Some(started),
-                Ok(Some(Message::Prepared { pid: prepared })) => {
+                Ok(Some(Message::Prepared { pid: prepared, takes_limits })) => {
                     *pid = Some(prepared);
-                    break Ok(());
+                    break Ok(takes_limits);
                 }
                 Ok(Some(Message::Failed { reason })) => break Err(HandoverError::Failed(reason)),
                 Ok(Some(_)) => {}
@@ -197,7 +195,7 @@ async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, 
             }
         }
     };
-    tokio::time::timeout(PREPARED, prepared).await.map_err(|_| HandoverError::TooSlow)??;
+    let takes_limits = tokio::time::timeout(PREPARED, prepared).await.map_err(|_| HandoverError::TooSlow)??;
     let frozen = Frozen::new(gateway);
     // A process that doesn't read must not block this one.
     tokio::time::timeout(READY, send_state(stream, gateway, sent)).await.map_err(|_| HandoverError::TooSlow)??;
@@ -211,16 +209,68 @@ async fn take_over(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent, 
         }
     };
     tokio::time::timeout(READY, ready).await.map_err(|_| HandoverError::TooSlow)??;
+    let left = if takes_limits { Some(leave_limits(stream, gateway, sent).await?) } else { None };
     frozen.stay();
-    Ok(())
+    Ok(left)
+}
+
+/// From now on the new process decides what limits admit. It waits for this.
+///
+/// # Errors
+/// [`HandoverError`]; then this process still decides.
+async fn leave_limits(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> Result<Left, HandoverError> {
+    let limits = &gateway.limits;
+    // An upgrade may follow another one at once.
+    limits.wait_to_decide().await;
+    let leaving = Leaving::new(gateway);
+    let telling = async {
+        if let Some(shared) = &limits.shared {
+            shared.retire().await;
+        }
+        send_tallies(stream, gateway, sent, None).await?;
+        if let Some(shared) = &limits.shared {
+            send(stream, &Message::Shares { scopes: shared.hand_over(limits) }).await?;
+        }
+        send(stream, &Message::LimitsLeft).await
+    };
+    tokio::time::timeout(READY, telling).await.map_err(|_| HandoverError::TooSlow)??;
+    leaving.done().ok_or(HandoverError::Ended)
+}
+
+/// The new process is about to decide what limits admit. If this is dropped before it does, this process decides again, and requests that
+/// wait for an answer go on.
+struct Leaving<'g> {
+    gateway: &'g Gateway,
+    left: Option<Left>,
+}
+
+impl<'g> Leaving<'g> {
+    fn new(gateway: &'g Gateway) -> Self {
+        Leaving { gateway, left: Some(gateway.limits.hand_over()) }
+    }
+
+    fn done(mut self) -> Option<Left> {
+        self.left.take()
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if let Some((successor, _)) = self.left.take() {
+            let limits = &self.gateway.limits;
+            limits.shared.iter().for_each(|shared| shared.go_on());
+            limits.take_back();
+            successor.close();
+        }
+    }
 }
 
 /// Sends the whole state, and then the request to accept.
 async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
     if let Some(shared) = &gateway.limits.shared {
-        send(stream, &Message::Node { name: shared.name(), node: Some(shared.node()) }).await?;
+        send(stream, &Message::Node { name: shared.name(), node: Some(shared.node()), heard: shared.heard() }).await?;
     }
-    send_tallies(stream, gateway, sent).await?;
+    send_tallies(stream, gateway, sent, None).await?;
     let now = gateway.clock.now();
     let runtime = gateway.runtime.load_full();
     let targets = runtime.targets.iter().map(|target| target.snapshot(now)).collect();
@@ -238,86 +288,55 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent)
     send(stream, &Message::Go).await
 }
 
-/// Sends the usage of the scopes that have changed since the last time.
-async fn send_tallies(stream: &mut (impl AsyncWrite + Unpin), gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
-    let now = gateway.limits.now();
-    let mut scopes = Vec::new();
-    for scope in gateway.limits.all() {
-        let tally = scope.tally(now);
-        let known = sent.tallies.get(&scope.name);
-        if known.is_none() || known.is_some_and(|known| *known != tally) {
-            sent.tallies.insert(scope.name.clone(), tally.clone());
-            scopes.push((scope.name.clone(), tally));
-        }
-    }
-    if scopes.is_empty() { Ok(()) } else { send(stream, &Message::Tallies { second: now.second(), scopes }).await }
-}
-
-/// Sends the sessions that have begun and ended since the last time: somebody may sign out here until the new process
-/// accepts.
-async fn send_sessions(stream: &mut (impl AsyncWrite + Unpin), gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
-    let sessions = gateway.sign_in.changes(&mut sent.sign_in, gateway.clock.now());
-    if sessions.is_empty() { Ok(()) } else { send(stream, &Message::Sessions { sessions }).await }
-}
-
 impl TakenOver {
-    /// Sends the cached answers and the usage of requests in flight to the new process, until everything is settled and
-    /// `over`: then a last time. Meanwhile it hears what the new process uses.
-    pub(in crate::server) async fn keep_sending(self, gateway: Gateway, over: watch::Receiver<bool>) {
-        let TakenOver { stream, mut sent, .. } = self;
-        let (read, mut write) = stream.into_split();
-        let hearing = tokio::spawn(keep_hearing(read, gateway.clone()));
-        // It knows the reservations: they count as used if it gets no more reports.
-        if let Err(error) = send_updates(&mut write, &mut sent, &gateway, over).await {
-            debug!(%error, "the new process no longer reads the stream");
-        }
-        let _ = write.shutdown().await;
-        // What it sent is read, so that closing the stream doesn't discard what it still has to read.
-        let _ = hearing.await;
+    fn new(stream: UnixStream, pid: u32, sent: Sent, gateway: &Gateway, left: Option<Left>) -> Self {
+        let (over, is_over) = watch::channel(false);
+        let telling = tokio::spawn(keep_sending(stream, sent, gateway.clone(), left, is_over));
+        TakenOver { pid, telling, over }
+    }
+
+    /// Everything is settled: the new process hears the rest, for `limit` at most.
+    pub(in crate::server) async fn end(self, limit: Duration) {
+        let _ = self.over.send(true);
+        let _ = tokio::time::timeout(limit, self.telling).await;
     }
 }
 
-/// Receives what the new process uses, until that closes the stream.
-async fn keep_hearing(mut stream: OwnedReadHalf, gateway: Gateway) {
+/// Sends the cached answers and the usage of requests in flight to the new process, until everything is settled and
+/// `over`: then a last time. Meanwhile it is asked what to admit, and tells what it uses.
+async fn keep_sending(stream: UnixStream, sent: Sent, gateway: Gateway, left: Option<Left>, over: watch::Receiver<bool>) {
+    let (read, mut write) = stream.into_split();
+    let successor = left.as_ref().map(|(successor, _)| Arc::clone(successor));
+    let hearing = tokio::spawn(keep_hearing(read, gateway.clone(), successor));
+    let mut updates = Updates::new(sent, gateway, left);
+    // It knows the reservations: they count as used if it gets no more reports.
+    if let Err(error) = updates.send(&mut write, over).await {
+        debug!(%error, "the new process no longer reads the stream");
+    }
+    let _ = write.shutdown().await;
+    drop(updates);
+    // What it sent is read, so that closing the stream doesn't discard what it still has to read.
+    let _ = hearing.await;
+}
+
+/// Receives what the new process decides and uses, until that closes the stream.
+async fn keep_hearing(mut stream: OwnedReadHalf, gateway: Gateway, successor: Option<Arc<Successor>>) {
     while let Ok(Some(message)) = receive(&mut stream).await {
-        if let Message::OwnUse { scopes } = message {
-            gateway.limits.leave_to_successor(scopes);
+        match message {
+            Message::OwnUse { scopes } => gateway.limits.leave_to_successor(scopes),
+            Message::Admitted { answer } => successor.iter().for_each(|successor| successor.answered(answer.clone())),
+            _ => {}
         }
     }
-}
-
-async fn send_updates(
-    stream: &mut (impl AsyncWrite + Unpin),
-    sent: &mut Sent,
-    gateway: &Gateway,
-    mut over: watch::Receiver<bool>,
-) -> io::Result<()> {
-    send_sessions(stream, gateway, sent).await?;
-    let cache = gateway.runtime.load().cache.clone();
-    let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(gateway.clock.wall().timestamp_millis())).collect();
-    for (number, (key, entry)) in entries.into_iter().enumerate() {
-        // Usage first.
-        if number % ANSWERS == 0 {
-            send_tallies(stream, gateway, sent).await?;
-        }
-        if *over.borrow() {
-            break;
-        }
-        send(stream, &Message::Answer { key: STANDARD.encode(key.0), entry: STANDARD.encode(entry.to_bytes()) }).await?;
-    }
-    loop {
-        let over = tokio::time::timeout(EVERY, over.wait_for(|over| *over)).await.is_ok();
-        send_tallies(stream, gateway, sent).await?;
-        send_sessions(stream, gateway, sent).await?;
-        if over {
-            return Ok(());
-        }
-    }
+    gateway.limits.take_back();
+    successor.iter().for_each(|successor| successor.close());
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use spillway_plugins::limits::{self, Demand, Rank, Rules};
 
     use super::*;
     use crate::clock::Clock;
@@ -350,7 +369,7 @@ members = [{ backend = "a" }]
             let mut stream = UnixStream::from_std(theirs).unwrap();
             assert!(matches!(receive(&mut stream).await, Ok(Some(Message::Reachable { .. }))));
             assert_eq!(gateway.change(|| 7), Some(7), "it prepares");
-            send(&mut stream, &Message::Prepared { pid: u32::MAX }).await.unwrap();
+            send(&mut stream, &Message::Prepared { pid: u32::MAX, takes_limits: true }).await.unwrap();
             while !matches!(receive(&mut stream).await, Ok(Some(Message::Go))) {}
             assert_eq!((gateway.is_frozen(), gateway.change(|| 7)), (true, None));
             // It dies.
@@ -358,5 +377,45 @@ members = [{ backend = "a" }]
         let (taken, ()) = tokio::join!(hand_over_to(ours, gateway), next);
         assert!(matches!(taken, Err(HandoverError::Ended)));
         assert_eq!((gateway.is_frozen(), gateway.change(|| 7)), (false, Some(7)));
+    }
+
+    #[tokio::test]
+    async fn if_the_new_process_dies_before_it_knows_what_was_admitted_the_old_one_still_decides() {
+        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
+        let running = start(&config, Clock::new()).await.unwrap();
+        let gateway = &running.gateway;
+        let (ours, theirs) = StdStream::pair().unwrap();
+        let next = async {
+            theirs.set_nonblocking(true).unwrap();
+            let mut stream = UnixStream::from_std(theirs).unwrap();
+            send(&mut stream, &Message::Prepared { pid: u32::MAX, takes_limits: true }).await.unwrap();
+            while !matches!(receive(&mut stream).await, Ok(Some(Message::Go))) {}
+            send(&mut stream, &Message::Ready).await.unwrap();
+        };
+        let (taken, ()) = tokio::join!(hand_over_to(ours, gateway), next);
+        assert!(matches!(taken, Err(HandoverError::Stream(_))), "{taken:?}");
+        assert!(gateway.limits.decides() && !gateway.is_frozen());
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_for_a_process_that_does_not_take_over_go_on_at_once() {
+        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
+        let running = start(&config, Clock::new()).await.unwrap();
+        let limits = Arc::clone(&running.gateway.limits);
+        let rules = Rules { concurrent: Some(1), ..Rules::default() };
+        let mut path = limits::Path::new();
+        path.push(limits.scope(Rank::Pool, "pool".to_owned(), &rules).unwrap(), None);
+        let leaving = Leaving::new(&running.gateway);
+        let asking = tokio::spawn(async move { limits.admit(&path, Demand::default(), limits.now()).await });
+        let others_run = async || {
+            for _ in 0..30 {
+                tokio::task::yield_now().await;
+            }
+        };
+        others_run().await;
+        assert!(!asking.is_finished(), "it waits for an answer");
+        drop(leaving);
+        others_run().await;
+        assert!(asking.is_finished() && asking.await.unwrap().is_ok());
     }
 }

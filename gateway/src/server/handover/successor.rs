@@ -13,14 +13,19 @@ use spillway_plugins::cache::{CacheKey, Entry};
 use spillway_plugins::limits::OwnUse;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::reachable::Reachable;
 use super::{BEGINS_WITH_REACHABLE, EVERY, Message, VARIABLE, frame, receive, send};
 use crate::gateway::Gateway;
+use crate::limits::Answer;
 
 /// How long the old process may take to send its state.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Answers that wait until they can be sent. More wait where they are given.
+const ANSWERS: usize = 1024;
 
 /// The stream to the old process, before anything runs.
 #[derive(Debug)]
@@ -62,10 +67,11 @@ impl Successor {
         let _ = self.stream.read(&mut [0; 64]);
     }
 
-    /// What the old process can reach; nothing if it is of a version that doesn't tell. To be called first.
-    pub(in crate::server) async fn reachable(&self) -> io::Result<Reachable> {
+    /// What the old process can reach, and whether it will leave it to this one what limits admit; nothing if it is of a version that
+    /// doesn't tell. To be called first.
+    pub(in crate::server) async fn greeting(&self) -> io::Result<(Reachable, bool)> {
         if !self.is_told {
-            return Ok(Reachable::default());
+            return Ok((Reachable::default(), false));
         }
         self.stream.set_nonblocking(true)?;
         let mut stream = UnixStream::from_std(self.stream.try_clone()?)?;
@@ -73,9 +79,9 @@ impl Successor {
         drop(stream);
         self.stream.set_nonblocking(false)?;
         match received.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
-            Some(Message::Reachable { reachable }) => Ok(reachable),
+            Some(Message::Reachable { reachable, leaves_limits }) => Ok((reachable, leaves_limits)),
             // Of another version.
-            Some(_) => Ok(Reachable::default()),
+            Some(_) => Ok((Reachable::default(), false)),
             None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the old process has ended")),
         }
     }
@@ -84,7 +90,7 @@ impl Successor {
     pub(in crate::server) async fn take_over(self, gateway: &Gateway) -> io::Result<Heir> {
         self.stream.set_nonblocking(true)?;
         let mut heir = Heir { stream: UnixStream::from_std(self.stream)?, ahead: None };
-        send(&mut heir.stream, &Message::Prepared { pid: std::process::id() }).await?;
+        send(&mut heir.stream, &Message::Prepared { pid: std::process::id(), takes_limits: true }).await?;
         let announced = async {
             loop {
                 match receive(&mut heir.stream).await? {
@@ -112,14 +118,26 @@ impl Heir {
         send(&mut self.stream, &Message::Ready).await
     }
 
-    /// Receives the usage of the old process's last requests, until it ends. Meanwhile the old process hears what this one
-    /// uses.
+    /// Receives the usage of the old process's last requests, until it ends. Meanwhile this one decides what the old one admits, and
+    /// tells it what it uses itself.
     pub(in crate::server) async fn listen(self, gateway: Gateway) {
         let Heir { stream, mut ahead } = self;
         let (mut read, write) = stream.into_split();
-        let telling = tokio::spawn(keep_telling(write, gateway.clone()));
+        let (answers, outgoing) = mpsc::channel(ANSWERS);
+        let telling = tokio::spawn(keep_telling(write, gateway.clone(), outgoing));
         loop {
             match receive(&mut read).await {
+                Ok(Some(Message::LimitsLeft)) => {
+                    if let Some(shared) = &gateway.limits.shared {
+                        shared.announce().await;
+                    }
+                    gateway.limits.begin_to_decide();
+                }
+                Ok(Some(Message::Admit { question })) => {
+                    let (gateway, answers) = (gateway.clone(), answers.clone());
+                    // The other one may have ended meanwhile.
+                    tokio::spawn(async move { drop(answers.send(gateway.limits.answer(question).await).await) });
+                }
                 Ok(Some(message)) => ahead = take(&gateway, message, ahead),
                 Ok(None) => break info!("the old process has finished"),
                 Err(error) => break warn!(%error, "the old process has ended early: its last requests count with what they reserved"),
@@ -127,11 +145,12 @@ impl Heir {
         }
         telling.abort();
         gateway.limits.inherited_all();
+        gateway.limits.begin_to_decide();
     }
 }
 
-/// Tells the old process what this one uses itself, until that ends.
-async fn keep_telling(mut stream: OwnedWriteHalf, gateway: Gateway) {
+/// Tells the old process what it asks, and what this one uses itself, until that ends.
+async fn keep_telling(mut stream: OwnedWriteHalf, gateway: Gateway, mut answers: mpsc::Receiver<Answer>) {
     let mut told: HashMap<String, OwnUse> = HashMap::new();
     loop {
         let mut used = gateway.limits.own_use();
@@ -141,20 +160,34 @@ async fn keep_telling(mut stream: OwnedWriteHalf, gateway: Gateway) {
         if !scopes.is_empty() && send(&mut stream, &Message::OwnUse { scopes }).await.is_err() {
             return;
         }
-        tokio::time::sleep(EVERY).await;
+        let next = tokio::time::sleep(EVERY);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = &mut next => break,
+                Some(answer) = answers.recv() => {
+                    if send(&mut stream, &Message::Admitted { answer }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
     }
 }
 
 fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> {
     match message {
-        Message::Tallies { second, scopes } => {
+        Message::Tallies { second, scopes, counted } => {
             // Computed once: amounts must be found under the second for which they were counted.
             let here = gateway.limits.now().second();
             let ahead = ahead.unwrap_or_else(|| i64::try_from(here).unwrap_or(0) - i64::try_from(second).unwrap_or(0));
-            gateway.limits.inherit(scopes, ahead);
+            gateway.limits.inherit(scopes, &counted, ahead);
             return Some(ahead);
         }
-        Message::Node { name, node } => gateway.limits.shared.iter().for_each(|shared| shared.go_on_as(name.clone(), node.clone())),
+        Message::Node { name, node, heard } => {
+            gateway.limits.shared.iter().for_each(|shared| shared.go_on_as(name.clone(), node.clone(), heard));
+        }
+        Message::Shares { scopes } => gateway.limits.shared.iter().for_each(|shared| shared.take_over(&gateway.limits, &scopes)),
         Message::Targets { targets, quotas } => {
             let (runtime, now) = (gateway.runtime.load(), gateway.clock.now());
             for saved in &targets {
@@ -188,6 +221,9 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
         | Message::Ready
         | Message::Failed { .. }
         | Message::OwnUse { .. }
+        | Message::LimitsLeft
+        | Message::Admit { .. }
+        | Message::Admitted { .. }
         | Message::Go
         | Message::Unknown => {}
     }

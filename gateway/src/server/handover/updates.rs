@@ -1,0 +1,243 @@
+//! What the old process tells and asks the new one while it finishes its requests.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use spillway_plugins::limits::Tally;
+use tokio::io::AsyncWrite;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+
+use super::{EVERY, Message, send};
+use crate::clock::Tick;
+use crate::gateway::Gateway;
+use crate::limits::{Question, Successor};
+use crate::sign_in::SentSignIn;
+
+/// Cached answers that are sent between two reports of usage.
+const ANSWERS: usize = 32;
+/// With many scopes it takes a while to read what they use, and nothing that the new process has admitted is counted meanwhile. So
+/// after that it waits for so many times as long until it does it again for a single request.
+const PAUSE: u32 = 3;
+
+/// The new process decides what limits admit: how to ask it, and what it is asked.
+pub(super) type Left = (Arc<Successor>, mpsc::Receiver<Question>);
+
+/// What the new process knows already.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    tallies: HashMap<String, Tally>,
+    sign_in: SentSignIn,
+}
+
+/// Sends the usage of the scopes that have changed since the last time, and which of the requests that `successor` has admitted are
+/// in it.
+pub(super) async fn send_tallies(
+    stream: &mut (impl AsyncWrite + Unpin),
+    gateway: &Gateway,
+    sent: &mut Sent,
+    successor: Option<&Successor>,
+) -> io::Result<()> {
+    let now = gateway.limits.now();
+    let read = || gateway.limits.all().into_iter().map(|scope| (scope.tally(now), scope)).collect::<Vec<_>>();
+    let (tallies, counted) = successor.map_or_else(|| (read(), Vec::new()), |successor| successor.counted(read));
+    let mut scopes = Vec::new();
+    for (tally, scope) in tallies {
+        let known = sent.tallies.get(&scope.name);
+        if known.is_none() || known.is_some_and(|known| *known != tally) {
+            sent.tallies.insert(scope.name.clone(), tally.clone());
+            scopes.push((scope.name.clone(), tally));
+        }
+    }
+    if scopes.is_empty() && counted.is_empty() {
+        return Ok(());
+    }
+    send(stream, &Message::Tallies { second: now.second(), scopes, counted }).await
+}
+
+/// Sends the sessions that have begun and ended since the last time: somebody may sign out here until the new process
+/// accepts.
+pub(super) async fn send_sessions(stream: &mut (impl AsyncWrite + Unpin), gateway: &Gateway, sent: &mut Sent) -> io::Result<()> {
+    let sessions = gateway.sign_in.changes(&mut sent.sign_in, gateway.clock.now());
+    if sessions.is_empty() { Ok(()) } else { send(stream, &Message::Sessions { sessions }).await }
+}
+
+/// What the new process is told and asked.
+pub(super) struct Updates {
+    sent: Sent,
+    gateway: Gateway,
+    successor: Option<Arc<Successor>>,
+    questions: Option<mpsc::Receiver<Question>>,
+    /// When what has been admitted is told at once again.
+    prompt_from: Tick,
+    /// When all that is used is told. It goes on while there are questions.
+    reports: Interval,
+}
+
+/// What there is to send.
+enum Next {
+    Question(Question),
+    /// What it has admitted counts here.
+    Counted,
+    /// Some time has passed.
+    Again,
+    /// Everything is settled.
+    Last,
+}
+
+impl Updates {
+    /// `left`: how the new process is asked, if it decides what limits admit.
+    pub(super) fn new(sent: Sent, gateway: Gateway, left: Option<Left>) -> Self {
+        let (successor, questions) = left.unzip();
+        let mut reports = interval(EVERY);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Updates { sent, gateway, successor, questions, prompt_from: Tick::default(), reports }
+    }
+
+    /// Sends the cached answers and the usage of requests in flight, until `over`: then a last time. Meanwhile it asks.
+    ///
+    /// # Errors
+    /// If the stream is broken.
+    pub(super) async fn send(&mut self, stream: &mut (impl AsyncWrite + Unpin), mut over: watch::Receiver<bool>) -> io::Result<()> {
+        send_sessions(stream, &self.gateway, &mut self.sent).await?;
+        let cache = self.gateway.runtime.load().cache.clone();
+        let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(self.gateway.clock.wall().timestamp_millis())).collect();
+        for (number, (key, entry)) in entries.into_iter().enumerate() {
+            // Requests and usage first.
+            self.send_questions(stream).await?;
+            if number % ANSWERS == 0 {
+                self.send_tallies(stream).await?;
+            }
+            if *over.borrow() {
+                break;
+            }
+            send(stream, &Message::Answer { key: STANDARD.encode(key.0), entry: STANDARD.encode(entry.to_bytes()) }).await?;
+        }
+        loop {
+            let next = self.next(&mut over).await;
+            match next {
+                Next::Question(question) => send(stream, &Message::Admit { question }).await?,
+                Next::Counted => {
+                    let began = self.gateway.clock.now();
+                    self.send_tallies(stream).await?;
+                    let now = self.gateway.clock.now();
+                    self.prompt_from = now + now.since(began) * PAUSE;
+                }
+                Next::Again | Next::Last => {
+                    self.send_tallies(stream).await?;
+                    send_sessions(stream, &self.gateway, &mut self.sent).await?;
+                    if matches!(next, Next::Last) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self, over: &mut watch::Receiver<bool>) -> Next {
+        let question = async {
+            match &mut self.questions {
+                Some(questions) => questions.recv().await,
+                None => None,
+            }
+        };
+        let pause = self.prompt_from.since(self.gateway.clock.now());
+        let counted = async {
+            let Some(successor) = &self.successor else { return std::future::pending().await };
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            successor.has_counted().await;
+        };
+        tokio::select! {
+            Some(question) = question => Next::Question(question),
+            () = counted => Next::Counted,
+            _ = over.wait_for(|over| *over) => Next::Last,
+            _ = self.reports.tick() => Next::Again,
+        }
+    }
+
+    async fn send_questions(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        while let Some(question) = self.questions.as_mut().and_then(|questions| questions.try_recv().ok()) {
+            send(stream, &Message::Admit { question }).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_tallies(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        send_tallies(stream, &self.gateway, &mut self.sent, self.successor.as_deref()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path as FilePath;
+    use std::time::Duration;
+
+    use spillway_plugins::limits::{Demand, Path, Rank, Rules};
+
+    use super::super::receive;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::{Config, Secrets};
+    use crate::server::start;
+
+    const TEXT: &str = r#"
+[server]
+listen = ["127.0.0.1:0"]
+admin = "127.0.0.1:0"
+[log]
+access = "off"
+[[backends]]
+name = "a"
+kind = "mock"
+[[pools]]
+name = "pool"
+models = ["m"]
+members = [{ backend = "a" }]
+"#;
+
+    #[tokio::test]
+    async fn that_a_request_has_ended_is_told_though_questions_come_all_the_time() {
+        let config = Config::parse(TEXT, FilePath::new("test.toml"), &Secrets::default()).unwrap();
+        let running = start(&config, Clock::new()).await.unwrap();
+        let limits = Arc::clone(&running.gateway.limits);
+        let rules = Rules { concurrent: Some(2), ..Rules::default() };
+        let scope = limits.scope(Rank::Pool, "pool".to_owned(), &rules).unwrap();
+        let path = move || {
+            let mut path = Path::new();
+            path.push(Arc::clone(&scope), None);
+            path
+        };
+        let mut permit = Some(limits.admit(&path(), Demand::default(), limits.now()).await.unwrap());
+        tokio::time::pause();
+        let left = limits.hand_over();
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let mut updates = Updates::new(Sent::default(), running.gateway.clone(), Some(left));
+        let (_over, is_over) = watch::channel(false);
+        tokio::spawn(async move { updates.send(&mut ours, is_over).await });
+        tokio::spawn(async move {
+            loop {
+                let (path, limits) = (path(), Arc::clone(&limits));
+                tokio::spawn(async move { limits.admit(&path, Demand::default(), limits.now()).await });
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let (mut questions, mut reports) = (0, 0);
+        while reports < 2 {
+            match receive(&mut theirs).await.unwrap().unwrap() {
+                Message::Admit { .. } => questions += 1,
+                Message::Tallies { .. } => {
+                    reports += 1;
+                    drop(permit.take());
+                }
+                _ => {}
+            }
+            // None is answered; before the first one has waited for too long, both reports are due.
+            assert!(questions < 30, "{reports} of 2");
+        }
+    }
+}
