@@ -16,6 +16,8 @@
 //! new  Admitted, OwnUse …                      meanwhile: what the old process asks, and may know
 //! ```
 
+#[cfg(test)]
+mod fixtures;
 pub(super) mod predecessor;
 pub(super) mod reachable;
 pub(super) mod successor;

@@ -334,34 +334,14 @@ async fn keep_hearing(mut stream: OwnedReadHalf, gateway: Gateway, successor: Op
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use spillway_plugins::limits::{self, Demand, Rank, Rules};
 
+    use super::super::fixtures::running;
     use super::*;
-    use crate::clock::Clock;
-    use crate::config::{Config, Secrets};
-    use crate::server::start;
-
-    const TEXT: &str = r#"
-[server]
-listen = ["127.0.0.1:0"]
-admin = "127.0.0.1:0"
-[log]
-access = "off"
-[[backends]]
-name = "a"
-kind = "mock"
-[[pools]]
-name = "pool"
-models = ["m"]
-members = [{ backend = "a" }]
-"#;
 
     #[tokio::test]
     async fn nothing_changes_while_the_state_is_sent_and_everything_may_if_nobody_takes_over() {
-        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
-        let running = start(&config, Clock::new()).await.unwrap();
+        let running = running().await;
         let gateway = &running.gateway;
         let (ours, theirs) = StdStream::pair().unwrap();
         let next = async {
@@ -381,8 +361,7 @@ members = [{ backend = "a" }]
 
     #[tokio::test]
     async fn if_the_new_process_dies_before_it_knows_what_was_admitted_the_old_one_still_decides() {
-        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
-        let running = start(&config, Clock::new()).await.unwrap();
+        let running = running().await;
         let gateway = &running.gateway;
         let (ours, theirs) = StdStream::pair().unwrap();
         let next = async {
@@ -399,8 +378,7 @@ members = [{ backend = "a" }]
 
     #[tokio::test]
     async fn requests_that_wait_for_a_process_that_does_not_take_over_go_on_at_once() {
-        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
-        let running = start(&config, Clock::new()).await.unwrap();
+        let running = running().await;
         let limits = Arc::clone(&running.gateway.limits);
         let rules = Rules { concurrent: Some(1), ..Rules::default() };
         let mut path = limits::Path::new();

@@ -174,36 +174,17 @@ impl Updates {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path as FilePath;
     use std::time::Duration;
 
     use spillway_plugins::limits::{Demand, Path, Rank, Rules};
 
+    use super::super::fixtures::running;
     use super::super::receive;
     use super::*;
-    use crate::clock::Clock;
-    use crate::config::{Config, Secrets};
-    use crate::server::start;
-
-    const TEXT: &str = r#"
-[server]
-listen = ["127.0.0.1:0"]
-admin = "127.0.0.1:0"
-[log]
-access = "off"
-[[backends]]
-name = "a"
-kind = "mock"
-[[pools]]
-name = "pool"
-models = ["m"]
-members = [{ backend = "a" }]
-"#;
 
     #[tokio::test]
     async fn that_a_request_has_ended_is_told_though_questions_come_all_the_time() {
-        let config = Config::parse(TEXT, FilePath::new("test.toml"), &Secrets::default()).unwrap();
-        let running = start(&config, Clock::new()).await.unwrap();
+        let running = running().await;
         let limits = Arc::clone(&running.gateway.limits);
         let rules = Rules { concurrent: Some(2), ..Rules::default() };
         let scope = limits.scope(Rank::Pool, "pool".to_owned(), &rules).unwrap();
