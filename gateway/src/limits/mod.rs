@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use spillway_plugins::limits::{
     Alert, Demand, KeptFor, LimitId, LimitKind, OwnUse, Path, Permit, Rank, Refused, Remaining, Rules, Scope, Step, Tally, Timestamps,
     Used, admit,
@@ -190,7 +191,7 @@ impl Limits {
     /// granted under the numbers `counted`. `ahead`: how far this process's monotonic clock is ahead of the old one's, in seconds.
     pub fn inherit(&self, tallies: impl IntoIterator<Item = (String, Tally)>, counted: &[u64], ahead: i64) {
         let mut inherited = self.inherited.lock();
-        let scopes: HashMap<String, Arc<Scope>> = self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect();
+        let scopes = self.by_name();
         inherited.ahead = ahead;
         for (name, tally) in tallies {
             let before = inherited.tallies.insert(name.clone(), tally.clone());
@@ -242,6 +243,11 @@ impl Limits {
     /// All scopes.
     pub fn all(&self) -> Vec<Arc<Scope>> {
         self.scopes.lock().values().map(|held| Arc::clone(&held.scope)).collect()
+    }
+
+    /// All scopes by their names, as another process knows them.
+    fn by_name(&self) -> HashMap<String, Arc<Scope>> {
+        self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect()
     }
 
     /// The current time, of both clocks.
@@ -297,12 +303,17 @@ impl Limits {
     }
 
     fn denied(&self, refused: Refused, path: &Path, demand: Demand) -> Denied {
+        self.reached(refused, demand).unwrap_or_else(|lacking| self.lacking(&path.steps()[lacking[0].0], lacking[0].1, demand))
+    }
+
+    /// A limit that is reached; else what is lacking of shares.
+    fn reached(&self, refused: Refused, demand: Demand) -> Result<Denied, SmallVec<[(usize, LimitId); 2]>> {
         match refused {
             Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining } => {
                 self.metrics.limits.refused(rank, id);
-                Denied { scope, id, limit, wait, too_large, some_left, kept, remaining: *remaining, unsure: false, demand }
+                Ok(Denied { scope, id, limit, wait, too_large, some_left, kept, remaining: *remaining, unsure: false, demand })
             }
-            Refused::Share(lacking) => self.lacking(&path.steps()[lacking[0].0], lacking[0].1, demand),
+            Refused::Share(lacking) => Err(lacking),
         }
     }
 
@@ -359,12 +370,7 @@ impl Limits {
 
     /// Whether a quota or budget is used up that a permit's further answers would need.
     pub fn ended(&self, permit: &Permit, now: Timestamps) -> Option<Denied> {
-        let Some(Refused::Limit { scope, rank, id, limit, wait, too_large, some_left, kept, remaining }) = permit.ended(now) else {
-            return None;
-        };
-        self.metrics.limits.refused(rank, id);
-        let demand = *permit.demand();
-        Some(Denied { scope, id, limit, wait, too_large, some_left, kept, remaining: *remaining, unsure: false, demand })
+        self.reached(permit.ended(now)?, *permit.demand()).ok()
     }
 
     /// Replaces what was reserved by what was used.

@@ -167,7 +167,7 @@ impl SharedLimits {
 
     /// Goes on with the shares that the old process had.
     pub fn take_over(&self, limits: &Limits, shares: &[(String, HandedShare)]) {
-        let scopes: HashMap<String, Arc<Scope>> = limits.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect();
+        let scopes = limits.by_name();
         for (name, handed) in shares {
             if let Some(scope) = scopes.get(name) {
                 self.table(scope).last.lock().take_over(scope, handed, limits.now());

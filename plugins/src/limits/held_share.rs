@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::limit_name::LimitName;
+use super::limit_name::PeriodName;
 use super::share::{Granted, Proposal, Share};
 
 /// The last agreement on a share, by the names of limits: the processes may have different configs.
@@ -14,10 +14,7 @@ pub struct HeldShare {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct OfLimit {
     #[serde(flatten)]
-    name: LimitName,
-    /// The start of the period, if it counts by the calendar.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    start: Option<i64>,
+    name: PeriodName,
     parts: Vec<OfPart>,
 }
 
@@ -39,8 +36,7 @@ impl HeldShare {
     pub fn new(proposal: &Proposal, answer: &Share, kept: &Share) -> Self {
         let current = proposal.limits.iter().filter(|asked| answer.is_current(asked));
         let limits = current.map(|asked| OfLimit {
-            name: LimitName::of(asked.id),
-            start: asked.span.map(|span| span.start),
+            name: PeriodName::of(asked.id, asked.span),
             parts: asked
                 .parts
                 .iter()
@@ -55,14 +51,14 @@ impl HeldShare {
 
     /// The share that was agreed on, and what of it the node still has. Of limits and parts that only one process has, there is none.
     pub fn of(&self, proposal: &Proposal) -> (Share, Share) {
-        let find = |name: LimitName, start: Option<i64>, child: &Option<String>| {
-            let limit = self.limits.iter().find(|one| one.name == name && one.start == start)?;
+        let find = |name: PeriodName, child: &Option<String>| {
+            let limit = self.limits.iter().find(|one| one.name == name)?;
             limit.parts.iter().find(|part| part.child == *child)
         };
         let parts = proposal.limits.iter().flat_map(|asked| asked.parts.iter().map(move |part| (asked, part)));
         let of = |amount: fn(&OfPart) -> u64| {
             let parts = parts.clone().map(|(asked, part)| {
-                let held = find(LimitName::of(asked.id), asked.span.map(|span| span.start), &part.child);
+                let held = find(PeriodName::of(asked.id, asked.span), &part.child);
                 held.map_or(Granted::default(), |held| Granted { most: amount(held).min(part.limit), left: held.left })
             });
             Share::granted(proposal, parts)

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::LimitKind;
 use super::calendar::Calendar;
-use super::period::Period;
+use super::period::{Period, Span};
 use super::rules::LimitId;
 use super::zone::Zone;
 
@@ -33,6 +33,22 @@ impl LimitName {
     fn id(&self) -> Option<LimitId> {
         let zone = self.zone.as_deref().map_or(Some(Zone::UTC), Zone::named)?;
         Some(LimitId { kind: self.kind, calendar: self.period.map(|period| Calendar { period, zone }) })
+    }
+}
+
+/// A limit in one of its periods, as another process names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PeriodName {
+    #[serde(flatten)]
+    limit: LimitName,
+    /// The start of the period, if it counts by the calendar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start: Option<i64>,
+}
+
+impl PeriodName {
+    pub(super) fn of(id: LimitId, span: Option<Span>) -> Self {
+        PeriodName { limit: LimitName::of(id), start: span.map(|span| span.start) }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamps;
 use super::counts::Counts;
-use super::limit_name::LimitName;
+use super::limit_name::PeriodName;
 use super::plan::{Limited, Plan};
 use super::rolling::within_a_minute;
 use super::share::{Granted, Share};
@@ -24,10 +24,7 @@ pub struct OwnUse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct OfLimit {
     #[serde(flatten)]
-    name: LimitName,
-    /// The start of the current period, if it counts by the calendar.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    start: Option<i64>,
+    name: PeriodName,
     used: u64,
     /// Of that, what counts for guarantees, by whose they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -38,8 +35,7 @@ impl OwnUse {
     /// Adds what a third process uses, of the same limits in the same periods.
     pub fn add(&mut self, other: &OwnUse) {
         for one in &mut self.limits {
-            let same = |of: &&OfLimit| of.name == one.name && of.start == one.start;
-            let Some(other) = other.limits.iter().find(same) else { continue };
+            let Some(other) = other.limits.iter().find(|other| other.name == one.name) else { continue };
             one.used = one.used.saturating_add(other.used);
             for (child, used) in &other.guaranteed {
                 let own = one.guaranteed.entry(child.clone()).or_default();
@@ -89,8 +85,7 @@ impl State {
                 (pot.child.clone(), own(taken, &pot.counts, place))
             });
             OfLimit {
-                name: LimitName::of(limited.id),
-                start: self.all.span(place, now.unix).map(|span| span.start),
+                name: PeriodName::of(limited.id, self.all.span(place, now.unix)),
                 used: own(&all, &self.all, place),
                 guaranteed: guaranteed.collect(),
             }
@@ -103,9 +98,8 @@ impl State {
         let proposal = self.draft(plan, now);
         let mut granted = Vec::new();
         for asked in &proposal.limits {
-            let start = asked.span.map(|span| span.start);
-            let name = LimitName::of(asked.id);
-            let theirs = other.limits.iter().find(|one| one.name == name && one.start == start);
+            let name = PeriodName::of(asked.id, asked.span);
+            let theirs = other.limits.iter().find(|one| one.name == name);
             let of_child = |child: &str| theirs.and_then(|theirs| theirs.guaranteed.get(child)).copied().unwrap_or(0);
             let mut within = 0u64;
             for part in &asked.parts {

@@ -23,6 +23,11 @@ members = [{ backend = "a" }]
 
 /// A gateway with one mock.
 pub(super) async fn running() -> Running {
-    let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
+    running_with(TEXT).await
+}
+
+/// A gateway with this config.
+pub(super) async fn running_with(text: &str) -> Running {
+    let config = Config::parse(text, Path::new("test.toml"), &Secrets::default()).unwrap();
     start(&config, Clock::new()).await.unwrap()
 }

@@ -149,13 +149,10 @@ impl Reachable {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::Arc;
 
+    use super::super::fixtures::running_with;
     use super::*;
-    use crate::clock::Clock;
-    use crate::config::{Config, Secrets};
-    use crate::server::{Running, start};
 
     const TEXT: &str = r#"
 [server]
@@ -181,14 +178,9 @@ path = "/health"
 interval = "1h"
 "#;
 
-    async fn gateway() -> Running {
-        let config = Config::parse(TEXT, Path::new("test.toml"), &Secrets::default()).unwrap();
-        start(&config, Clock::new()).await.unwrap()
-    }
-
     #[tokio::test]
     async fn what_the_old_process_can_reach_is_what_the_new_one_must_have() {
-        let (old, new) = (gateway().await, gateway().await);
+        let (old, new) = (running_with(TEXT).await, running_with(TEXT).await);
         let (old, new) = (old.gateway.runtime.load_full(), new.gateway.runtime.load_full());
         let limit = Duration::from_millis(50);
         assert_eq!(Reachable::of(&old).wait_for(&new, limit).await, Ok(()), "the old one can't reach anything, either");

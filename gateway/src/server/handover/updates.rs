@@ -46,8 +46,7 @@ pub(super) async fn send_tallies(
     let (tallies, counted) = successor.map_or_else(|| (read(), Vec::new()), |successor| successor.counted(read));
     let mut scopes = Vec::new();
     for (tally, scope) in tallies {
-        let known = sent.tallies.get(&scope.name);
-        if known.is_none() || known.is_some_and(|known| *known != tally) {
+        if sent.tallies.get(&scope.name) != Some(&tally) {
             sent.tallies.insert(scope.name.clone(), tally.clone());
             scopes.push((scope.name.clone(), tally));
         }
