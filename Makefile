@@ -28,7 +28,7 @@ BARE_COMMANDS ?= make demo; make test
 # Packages and lists are the same for the same commit.
 assets sbom deb package-test quickstart-test image image-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit adversary rehearse-corpus clients page reports reconcile-million monitoring units-test lint house docs bench soak profile steering simulate-month steering-live semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit adversary rehearse-corpus clients page reports reconcile-million monitoring units-test lint house docs bench soak profile link-order steering simulate-month steering-live semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test quickstart-test picture containers image image-test bare-test deny fuzz clean
 
 help: ## Say what there is
@@ -90,6 +90,11 @@ soak: $(TOOLS)/build-packages $(TOOLS)/bench-packages ## An hour at half load wi
 profile: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## What a request costs: instructions, system calls, allocations
 	cargo build --locked --profile $(PROFILE) -p spillway -p floor -p bench
 	./target/$(PROFILE)/bench --profile target/$(PROFILE)/spillway target/$(PROFILE)/floor
+
+link-order: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## Write anew in which order the release's functions lie (after new dependencies or a new compiler)
+	cargo build --locked --release -p spillway -p floor -p bench
+	./target/release/bench --link-order target/release/spillway > target/link-order.txt
+	mv target/link-order.txt gateway/link-order.txt
 
 steering: $(TOOLS)/build-packages ## Simulate ways to steer a PTU; writes the tables of docs/steering.md
 	cargo build --locked --release -p steering

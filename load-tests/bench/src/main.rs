@@ -2,6 +2,7 @@
 //! they cost: ratios, not absolute times.
 //!
 //! `bench --profile GATEWAY FLOOR` counts instructions and system calls instead.
+//! `bench --link-order GATEWAY` prints the functions that are called at a start and while it serves.
 //! `bench --soak GATEWAY SECONDS` lets the gateway run for long with backends that fail.
 //! `bench GATEWAY FLOOR [SECONDS [ROWS]]` with the paths of the two programs, for the rows whose names contain ROWS. Both are driven by the same
 //! callers against the same backends, in slices that alternate, for several turns; what is compared is
@@ -18,6 +19,7 @@ mod consumer_key;
 mod content;
 mod features;
 mod frontier;
+mod link_order;
 mod metering;
 mod nodes;
 mod others;
@@ -58,6 +60,12 @@ async fn main() {
         let backend = Backend::start().await;
         let cases = CASES.map(|(name, case, _)| (name, case));
         return profile::tables(Path::new(gateway), Path::new(floor), &backend, &cases).await;
+    }
+    if let [first, gateway] = arguments.as_slice()
+        && first == "--link-order"
+    {
+        process::pin_myself();
+        return link_order::print(Path::new(gateway)).await;
     }
     if let [first, gateway, seconds] = arguments.as_slice()
         && first == "--soak"

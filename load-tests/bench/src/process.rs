@@ -16,6 +16,8 @@ use crate::consumer_key::key;
 pub struct Proxy {
     child: Child,
     pub address: SocketAddr,
+    /// Its admin listener, if it is a gateway.
+    pub admin: Option<SocketAddr>,
     /// What its callers trust, if it speaks TLS.
     pub trust: Option<Trust>,
 }
@@ -56,8 +58,8 @@ impl Default for Variant<'_> {
     }
 }
 
-/// Writes a config. Returns its path, and the address that it listens on.
-fn write_config(directory: &Path, backend: &Backend, variant: Variant<'_>) -> (String, SocketAddr) {
+/// Writes a config. Returns its path, the address that it listens on, and that of the admin listener.
+fn write_config(directory: &Path, backend: &Backend, variant: Variant<'_>) -> (String, SocketAddr, SocketAddr) {
     let Variant { name, metered, fast_path, rest, consumers, targets, tls } = variant;
     let directory = directory.join(format!("{name}-{metered}"));
     std::fs::create_dir_all(&directory).expect("a folder");
@@ -99,7 +101,8 @@ fn write_config(directory: &Path, backend: &Backend, variant: Variant<'_>) -> (S
     text.push_str(rest);
     let path = directory.join("spillway.toml");
     std::fs::write(&path, text).expect("the config is written");
-    (path.display().to_string(), SocketAddr::from(([127, 0, 0, 1], port)))
+    let [address, admin] = [port, admin].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    (path.display().to_string(), address, admin)
 }
 
 /// Keeps this process off the proxies' core.
@@ -125,7 +128,7 @@ impl Proxy {
         let mut command = Command::new("taskset");
         command.args(["-c", PROXY_CORE]).args(wrapper).arg(program).args(arguments);
         let child = command.stdout(Stdio::null()).spawn().unwrap_or_else(|error| panic!("taskset {}: {error}", program.display()));
-        let proxy = Proxy { child, address, trust: None };
+        let proxy = Proxy { child, address, admin: None, trust: None };
         for _ in 0..3000 {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
                 return proxy;
@@ -147,8 +150,9 @@ impl Proxy {
 
     /// The same, run by another program.
     pub async fn wrapped(wrapper: &[&str], program: &Path, directory: &Path, backend: &Backend, variant: Variant<'_>) -> Self {
-        let (config, address) = write_config(directory, backend, variant);
+        let (config, address, admin) = write_config(directory, backend, variant);
         let mut proxy = Self::start_wrapped(wrapper, program, &["run", "-c", &config], address).await;
+        proxy.admin = Some(admin);
         proxy.trust = variant.tls.map(|tls| tls.trust.clone());
         proxy
     }

@@ -89,9 +89,9 @@ async fn counts(gateway: Option<(&Path, &str)>, floor: &Path, backend: &Backend,
     let mut counts = Counts::default();
     let proxy = start(&wrapper).await;
     callers::run_count(&proxy, case, WARM).await;
-    control("--zero", proxy.id());
+    callgrind("--zero", proxy.id());
     callers::run_count(&proxy, case, counted(case)).await;
-    control("--dump", proxy.id());
+    callgrind("--dump", proxy.id());
     drop(proxy);
     let dump = file.with_extension("1");
     let text = std::fs::read_to_string(&dump).or_else(|_| std::fs::read_to_string(&file)).expect("callgrind's dump");
@@ -113,7 +113,8 @@ async fn counts(gateway: Option<(&Path, &str)>, floor: &Path, backend: &Backend,
     counts
 }
 
-fn control(what: &str, process: u32) {
+/// Tells a process that callgrind runs to do something with its counts.
+pub fn callgrind(what: &str, process: u32) {
     let done = Command::new("callgrind_control").args([what, &process.to_string()]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     assert!(done.is_ok_and(|status| status.success()), "callgrind_control {what}");
 }
