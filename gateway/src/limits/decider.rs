@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::question::{Answer, AskedScope, Decision, Question};
 use super::successor::Successor;
-use super::{Decider, Denied, Held, Limits};
+use super::{Decider, Denied, Limits};
 
 /// Longest wait for the other process. Then this one decides alone.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -61,14 +61,14 @@ impl Limits {
     fn set_decider(&self, decider: Decider) {
         let scopes = self.scopes.lock();
         self.decider.send_replace(decider);
-        scopes.values().for_each(|held| held.scope.decide_elsewhere(true));
+        scopes.all().for_each(|scope| scope.decide_elsewhere(true));
     }
 
     fn decide_after(&self, is_it: impl FnOnce(&Decider) -> bool) -> bool {
         let scopes = self.scopes.lock();
         let is_it = is_it(&self.decider.borrow());
         if is_it {
-            scopes.values().for_each(|held| held.scope.decide_elsewhere(false));
+            scopes.all().for_each(|scope| scope.decide_elsewhere(false));
             self.decider.send_replace(Decider::This);
         }
         is_it
@@ -95,8 +95,8 @@ impl Limits {
         {
             let known = self.scopes.lock();
             for AskedScope { name, via } in scopes {
-                match known.values().find(|held| held.scope.name == name) {
-                    Some(Held { scope, .. }) => path.push(Arc::clone(scope), via.and_then(|child| scope.guarantee_of(&child))),
+                match known.named(&name) {
+                    Some(scope) => path.push(Arc::clone(scope), via.and_then(|child| scope.guarantee_of(&child))),
                     None => unknown.push(name),
                 }
             }

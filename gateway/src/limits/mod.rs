@@ -2,12 +2,14 @@
 
 mod account;
 mod agreement;
+mod changed;
 mod decider;
 mod denied;
 mod node;
 mod provisioned;
 mod question;
 mod rounds;
+mod scopes;
 mod shared;
 mod successor;
 #[cfg(test)]
@@ -15,7 +17,7 @@ mod tests;
 mod throttles;
 mod usage_history;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +33,7 @@ use tracing::warn;
 
 pub use account::{Account, Groups};
 pub use agreement::HandedShare;
+pub use changed::{ChangedScopes, OwnUseReports};
 pub use denied::Denied;
 pub use node::NodeName;
 pub use question::{Answer, Question};
@@ -39,6 +42,7 @@ pub use successor::Successor;
 pub use throttles::Throttle;
 pub use usage_history::UsageHistory;
 
+use self::scopes::Scopes;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -76,7 +80,7 @@ fn timestamps(clock: &Clock) -> Timestamps {
 /// All limits of a gateway.
 #[derive(Debug)]
 pub struct Limits {
-    scopes: Mutex<BTreeMap<(Rank, String), Held>>,
+    scopes: Mutex<Scopes>,
     /// The number of the config that was loaded last.
     generation: AtomicU64,
     inherited: Mutex<Inherited>,
@@ -89,13 +93,6 @@ pub struct Limits {
     metrics: Arc<Metrics>,
     clock: Clock,
     past: Mutex<UsageHistory>,
-}
-
-/// A scope, and the number of the last config that had it.
-#[derive(Debug)]
-struct Held {
-    scope: Arc<Scope>,
-    generation: u64,
 }
 
 /// The usage that the old process has reported.
@@ -151,7 +148,7 @@ impl Limits {
     /// still settle there.
     pub fn sweep(&self) {
         let current = self.generation.load(Ordering::Relaxed);
-        self.scopes.lock().retain(|_, held| held.generation == current);
+        self.scopes.lock().sweep(current);
     }
 
     /// The scope of this name with these limits; `None` without limits. The usage of a scope with the same name is
@@ -162,11 +159,11 @@ impl Limits {
         }
         let generation = self.generation.load(Ordering::Relaxed);
         // The locks are always taken in this order.
-        let inherited = self.inherited.lock();
+        let (inherited, successors) = (self.inherited.lock(), self.successors.lock());
         let mut scopes = self.scopes.lock();
-        let scope = match scopes.get(&(rank, name.clone())) {
-            Some(Held { scope, .. }) if scope.rules == *rules => Arc::clone(scope),
-            Some(Held { scope, .. }) => {
+        let scope = match scopes.of_rank(rank, &name) {
+            Some(scope) if scope.rules == *rules => Arc::clone(scope),
+            Some(scope) => {
                 let (scope, begun) = scope.with_rules(rules.clone());
                 self.past.lock().book(&scope, &begun, self.now().unix);
                 scope
@@ -177,13 +174,16 @@ impl Limits {
                 if let Some(tally) = inherited.tallies.get(&name) {
                     scope.add_difference(None, tally, inherited.ahead, self.now());
                 }
+                if let Some(other) = successors.get(&name).filter(|_| self.shared.is_none()) {
+                    scope.leave_to(other, self.now());
+                }
                 scope
             }
         };
         if !self.decides() {
             scope.decide_elsewhere(true);
         }
-        scopes.insert((rank, name), Held { scope: Arc::clone(&scope), generation });
+        scopes.put(Arc::clone(&scope), generation);
         Some(scope)
     }
 
@@ -191,11 +191,10 @@ impl Limits {
     /// granted under the numbers `counted`. `ahead`: how far this process's monotonic clock is ahead of the old one's, in seconds.
     pub fn inherit(&self, tallies: impl IntoIterator<Item = (String, Tally)>, counted: &[u64], ahead: i64) {
         let mut inherited = self.inherited.lock();
-        let scopes = self.by_name();
         inherited.ahead = ahead;
         for (name, tally) in tallies {
             let before = inherited.tallies.insert(name.clone(), tally.clone());
-            if let Some(scope) = scopes.get(&name) {
+            if let Some(scope) = self.named(&name) {
                 scope.add_difference(before.as_ref(), &tally, ahead, self.now());
             }
         }
@@ -209,45 +208,42 @@ impl Limits {
             let mut inherited = self.inherited.lock();
             // The tallies are kept for unlisted consumers that haven't come yet.
             inherited.over = true;
-            (inherited.ahead, inherited.tallies.clone(), std::mem::take(&mut inherited.granted))
+            let open = inherited.tallies.iter().filter(|(_, tally)| tally.is_open());
+            let ended: Vec<_> = open.map(|(name, tally)| (name.clone(), tally.clone().ended())).collect();
+            (inherited.ahead, ended, std::mem::take(&mut inherited.granted))
         };
-        self.inherit(tallies.into_iter().map(|(name, tally)| (name, tally.ended())), &[], ahead);
+        self.inherit(tallies, &[], ahead);
         // It has ended without saying whether they were used.
         granted.into_values().for_each(|mut permit| permit.spend());
     }
 
-    /// What this process uses itself, and those after it, by scope: for the old one, whose open sockets end when a quota is used up.
-    /// Nodes that share limits have told it its share.
-    pub fn own_use(&self) -> HashMap<String, OwnUse> {
+    /// What this process uses itself of a scope, and those after it.
+    fn own_use(&self, scope: &Scope) -> OwnUse {
         let (inherited, successors) = (self.inherited.lock(), self.successors.lock());
-        let scopes = if self.shared.is_none() { self.all() } else { Vec::new() };
-        let own = |scope: Arc<Scope>| {
-            let mut own = scope.own_use(inherited.tallies.get(&scope.name), inherited.ahead, self.now());
-            successors.get(&scope.name).into_iter().for_each(|other| own.add(other));
-            (scope.name.clone(), own)
-        };
-        scopes.into_iter().map(own).collect()
+        let mut own = scope.own_use(inherited.tallies.get(&scope.name), inherited.ahead, self.now());
+        successors.get(&scope.name).into_iter().for_each(|other| own.add(other));
+        own
     }
 
     /// The process that has taken over tells what it uses of these scopes.
     pub fn leave_to_successor(&self, used: impl IntoIterator<Item = (String, OwnUse)>) {
         let mut successors = self.successors.lock();
-        successors.extend(used);
-        if self.shared.is_none() {
-            for scope in self.all() {
-                successors.get(&scope.name).into_iter().for_each(|other| scope.leave_to(other, self.now()));
+        for (name, own) in used {
+            if let Some(scope) = self.named(&name).filter(|_| self.shared.is_none()) {
+                scope.leave_to(&own, self.now());
             }
+            successors.insert(name, own);
         }
     }
 
     /// All scopes.
     pub fn all(&self) -> Vec<Arc<Scope>> {
-        self.scopes.lock().values().map(|held| Arc::clone(&held.scope)).collect()
+        self.scopes.lock().all().cloned().collect()
     }
 
-    /// All scopes by their names, as another process knows them.
-    fn by_name(&self) -> HashMap<String, Arc<Scope>> {
-        self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect()
+    /// The scope of this name, as another process knows it.
+    fn named(&self, name: &str) -> Option<Arc<Scope>> {
+        self.scopes.lock().named(name).cloned()
     }
 
     /// The current time, of both clocks.
@@ -336,7 +332,10 @@ impl Limits {
     async fn ask_for_more(&self, path: &Path, lacking: &[(usize, LimitId)], asked: Asked) -> Asked {
         let Some(shared) = &self.shared else {
             // A period may have begun since the successor told what it uses.
-            self.leave_to_successor([]);
+            let successors = self.successors.lock();
+            for Step { scope, .. } in lacking.iter().map(|(index, _)| &path.steps()[*index]) {
+                successors.get(&scope.name).into_iter().for_each(|other| scope.leave_to(other, self.now()));
+            }
             return Asked::InVain;
         };
         let until = if let Asked::Answered { until } = asked { until } else { self.now().monotonic + WAIT };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::changes::Changes;
 use super::counts::need;
 use super::period::Span;
 use super::plan::{Limited, Plan};
@@ -128,6 +129,21 @@ impl<C: Cell<State>> Scope<C> {
     /// Whether another process decides what is admitted here: then [`super::admit`] says [`super::Refused::Share`] where it would admit.
     pub fn decide_elsewhere(&self, elsewhere: bool) {
         self.lock().is_elsewhere = elsewhere;
+    }
+
+    /// From now on `changes` gets this scope's name after its usage or its rules have changed, and once at first.
+    pub fn watch(&self, changes: &Arc<Changes>) {
+        self.lock().watches.add(&self.name, changes);
+    }
+
+    /// Ends [`Scope::watch`].
+    pub fn unwatch(&self, changes: &Arc<Changes>) {
+        self.lock().watches.remove(changes);
+    }
+
+    /// What was told to `changes` is about to be read: changes from now on are told again.
+    pub fn seen(&self, changes: &Arc<Changes>) {
+        self.lock().watches.seen(changes);
     }
 
     /// The current use of each limit.

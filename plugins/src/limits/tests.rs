@@ -1,3 +1,4 @@
+mod changes;
 mod takeover;
 mod tree;
 

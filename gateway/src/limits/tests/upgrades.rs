@@ -1,6 +1,6 @@
 //! Processes that take over from each other, several in a row, with requests under way in each: whatever arrives when.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,7 +9,7 @@ use spillway_plugins::limits::{Calendar, Guarantee, LimitKind, Path, Period, Per
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
-use super::super::{Answer, Denied, Limits, Question, Successor, UsageHistory};
+use super::super::{Answer, ChangedScopes, Denied, Limits, Question, Successor, UsageHistory};
 use super::{demand, fixed, used};
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -28,7 +28,7 @@ enum Down {
 struct Link {
     successor: Arc<Successor>,
     questions: Receiver<Question>,
-    told: HashMap<String, Tally>,
+    changed: ChangedScopes,
     down: VecDeque<Down>,
     up: Arc<Mutex<VecDeque<Answer>>>,
 }
@@ -137,10 +137,8 @@ impl Process {
         while let Ok(question) = link.questions.try_recv() {
             link.down.push_back(Down::Admit(question));
         }
-        let read = || limits.all().into_iter().map(|scope| (scope.name.clone(), scope.tally(now))).collect::<Vec<_>>();
-        let (mut tallies, counted) = link.successor.counted(read);
-        tallies.retain(|(name, tally)| link.told.get(name) != Some(tally));
-        link.told.extend(tallies.iter().cloned());
+        let read = || link.changed.take().into_iter().map(|scope| (scope.name.clone(), scope.tally(now))).collect::<Vec<_>>();
+        let (tallies, counted) = link.successor.counted(read);
         link.down.push_back(Down::Tallies(tallies, counted));
     }
 }
@@ -265,8 +263,8 @@ impl Chain {
         new.limits.await_predecessor();
         new.scope();
         let (successor, questions) = self.processes[last].limits.hand_over();
-        let (told, down) = (HashMap::new(), VecDeque::new());
-        self.processes[last].next = Some(Link { successor, questions, told, down, up: Arc::default() });
+        let (changed, down) = (ChangedScopes::of(&self.processes[last].limits), VecDeque::new());
+        self.processes[last].next = Some(Link { successor, questions, changed, down, up: Arc::default() });
         self.processes.push(new);
         self.processes[last].tell();
         self.processes[last].next.as_mut().unwrap().down.push_back(Down::LimitsLeft);

@@ -1,12 +1,10 @@
 //! What the old process tells and asks the new one while it finishes its requests.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use spillway_plugins::limits::Tally;
 use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
@@ -14,12 +12,12 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use super::{EVERY, Message, send};
 use crate::clock::Tick;
 use crate::gateway::Gateway;
-use crate::limits::{Question, Successor};
+use crate::limits::{ChangedScopes, Question, Successor};
 use crate::sign_in::SentSignIn;
 
 /// Cached answers that are sent between two reports of usage.
 const ANSWERS: usize = 32;
-/// With many scopes it takes a while to read what they use, and nothing that the new process has admitted is counted meanwhile. So
+/// If many scopes have changed, it takes a while to read what they use, and nothing that the new process has admitted is counted meanwhile. So
 /// after that it waits for so many times as long until it does it again for a single request.
 const PAUSE: u32 = 3;
 
@@ -27,10 +25,18 @@ const PAUSE: u32 = 3;
 pub(super) type Left = (Arc<Successor>, mpsc::Receiver<Question>);
 
 /// What the new process knows already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sent {
-    tallies: HashMap<String, Tally>,
+    /// What it doesn't know yet.
+    scopes: ChangedScopes,
     sign_in: SentSignIn,
+}
+
+impl Sent {
+    /// Nothing.
+    pub(super) fn new(gateway: &Gateway) -> Self {
+        Sent { scopes: ChangedScopes::of(&gateway.limits), sign_in: SentSignIn::default() }
+    }
 }
 
 /// Sends the usage of the scopes that have changed since the last time, and which of the requests that `successor` has admitted are
@@ -38,19 +44,12 @@ pub(super) struct Sent {
 pub(super) async fn send_tallies(
     stream: &mut (impl AsyncWrite + Unpin),
     gateway: &Gateway,
-    sent: &mut Sent,
+    sent: &Sent,
     successor: Option<&Successor>,
 ) -> io::Result<()> {
     let now = gateway.limits.now();
-    let read = || gateway.limits.all().into_iter().map(|scope| (scope.tally(now), scope)).collect::<Vec<_>>();
-    let (tallies, counted) = successor.map_or_else(|| (read(), Vec::new()), |successor| successor.counted(read));
-    let mut scopes = Vec::new();
-    for (tally, scope) in tallies {
-        if sent.tallies.get(&scope.name) != Some(&tally) {
-            sent.tallies.insert(scope.name.clone(), tally.clone());
-            scopes.push((scope.name.clone(), tally));
-        }
-    }
+    let read = || sent.scopes.take().into_iter().map(|scope| (scope.name.clone(), scope.tally(now))).collect::<Vec<_>>();
+    let (scopes, counted) = successor.map_or_else(|| (read(), Vec::new()), |successor| successor.counted(read));
     if scopes.is_empty() && counted.is_empty() {
         return Ok(());
     }
@@ -167,7 +166,7 @@ impl Updates {
     }
 
     async fn send_tallies(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        send_tallies(stream, &self.gateway, &mut self.sent, self.successor.as_deref()).await
+        send_tallies(stream, &self.gateway, &self.sent, self.successor.as_deref()).await
     }
 }
 
@@ -196,7 +195,7 @@ mod tests {
         tokio::time::pause();
         let left = limits.hand_over();
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
-        let mut updates = Updates::new(Sent::default(), running.gateway.clone(), Some(left));
+        let mut updates = Updates::new(Sent::new(&running.gateway), running.gateway.clone(), Some(left));
         let (_over, is_over) = watch::channel(false);
         tokio::spawn(async move { updates.send(&mut ours, is_over).await });
         tokio::spawn(async move {
