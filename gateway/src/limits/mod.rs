@@ -11,6 +11,7 @@ mod question;
 mod rounds;
 mod scopes;
 mod shared;
+mod silence;
 mod successor;
 #[cfg(test)]
 mod tests;
@@ -292,8 +293,8 @@ impl Limits {
             return None;
         };
         let decided = self.ask_successor(successor, path, demand).await;
-        if decided.is_none() && self.take_back() {
-            warn!("the new process doesn't answer what limits admit: they go on without it");
+        if decided.is_none() {
+            self.go_on_without(successor);
         }
         decided
     }

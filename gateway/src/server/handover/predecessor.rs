@@ -324,7 +324,7 @@ async fn keep_hearing(mut stream: OwnedReadHalf, gateway: Gateway, successor: Op
     while let Ok(Some(message)) = receive(&mut stream).await {
         match message {
             Message::OwnUse { scopes } => gateway.limits.leave_to_successor(scopes),
-            Message::Admitted { answer } => successor.iter().for_each(|successor| successor.answered(answer.clone())),
+            Message::Admitted { answer } => successor.iter().for_each(|successor| successor.answered(answer.clone(), gateway.limits.now())),
             _ => {}
         }
     }

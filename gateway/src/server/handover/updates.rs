@@ -125,7 +125,12 @@ impl Updates {
                     self.prompt_from = now + now.since(began) * PAUSE;
                 }
                 Next::Again | Next::Last => {
+                    let limits = &self.gateway.limits;
+                    let question = self.successor.as_ref().and_then(|successor| limits.resume(successor));
                     self.send_tallies(stream).await?;
+                    if let Some(question) = question {
+                        send(stream, &Message::Admit { question }).await?;
+                    }
                     send_sessions(stream, &self.gateway, &mut self.sent).await?;
                     if matches!(next, Next::Last) {
                         return Ok(());
@@ -175,10 +180,77 @@ mod tests {
     use std::time::Duration;
 
     use spillway_plugins::limits::{Demand, Path, Rank, Rules};
+    use tokio::time::timeout;
 
     use super::super::fixtures::running;
     use super::super::receive;
     use super::*;
+    use crate::limits::Answer;
+
+    /// What the new process answers to a question.
+    fn admitted(question: &serde_json::Value) -> Answer {
+        let decision = serde_json::json!({ "admitted": { "unknown": [] } });
+        serde_json::from_value(serde_json::json!({ "number": question["number"], "decision": decision })).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_new_process_that_answers_again_decides_again_and_knows_what_was_admitted_without_it() {
+        let running = running().await;
+        let limits = Arc::clone(&running.gateway.limits);
+        let rules = Rules { concurrent: Some(2), ..Rules::default() };
+        let mut path = Path::new();
+        path.push(limits.scope(Rank::Pool, "pool".to_owned(), &rules).unwrap(), None);
+        tokio::time::pause();
+        let (successor, questions) = limits.hand_over();
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let left = Some((Arc::clone(&successor), questions));
+        let mut updates = Updates::new(Sent::new(&running.gateway), running.gateway.clone(), left);
+        let (_over, is_over) = watch::channel(false);
+        tokio::spawn(async move { updates.send(&mut ours, is_over).await });
+        let ask = || {
+            let (limits, path) = (Arc::clone(&limits), path.clone());
+            tokio::spawn(async move { limits.admit(&path, Demand::default(), limits.now()).await })
+        };
+        let alone = ask().await.unwrap().unwrap();
+        assert!(limits.decides(), "there was no answer");
+        let (sender, mut messages) = mpsc::channel(1024);
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = receive(&mut theirs).await
+                && sender.send(message).await.is_ok()
+            {}
+        });
+        let mut knows_of_it = false;
+        let mut look = |message: Message| {
+            let question = match message {
+                Message::Admit { question } => serde_json::to_value(question).unwrap(),
+                other => {
+                    knows_of_it |= serde_json::to_value(other).unwrap().to_string().contains("\"in_flight\":1");
+                    return None;
+                }
+            };
+            let is_about_nothing = question["scopes"].as_array().unwrap().is_empty();
+            if is_about_nothing {
+                successor.answered(admitted(&question), limits.now());
+            }
+            Some(question).filter(|_| !is_about_nothing)
+        };
+        // It reads on, and answers questions about nothing only.
+        while limits.decides() {
+            if let Ok(message) = timeout(EVERY, messages.recv()).await {
+                look(message.unwrap());
+            }
+        }
+        let second = ask();
+        let question = loop {
+            if let Some(question) = look(messages.recv().await.unwrap()) {
+                break question;
+            }
+        };
+        assert!(knows_of_it && question["scopes"][0]["name"] == "pool", "{question}");
+        successor.answered(admitted(&question), limits.now());
+        assert!(second.await.unwrap().is_ok());
+        drop(alone);
+    }
 
     #[tokio::test]
     async fn that_a_request_has_ended_is_told_though_questions_come_all_the_time() {
