@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::super::decider::PATIENCE;
 use super::super::{Answer, ChangedScopes, Denied, Limits, Question, Successor, UsageHistory};
-use super::{demand, fixed, used};
+use super::{demand, fixed, fresh, used};
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -437,6 +437,12 @@ proptest! {
     fn answers_that_come_too_late_cost_what_is_admitted_without_them(history in history(step_with_waits())) {
         admits_exactly_the_limit(history)?;
     }
+}
+
+#[test]
+fn a_chain_of_upgrades_that_was_never_tried_before_admits_exactly_the_limit() {
+    fresh("SPILLWAY_UPGRADES_SEED", 100, &history(step()), admits_exactly_the_limit);
+    fresh("SPILLWAY_UPGRADES_SEED", 50, &history(step_with_waits()), admits_exactly_the_limit);
 }
 
 #[tokio::test]
