@@ -47,6 +47,9 @@ use self::scopes::Scopes;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
+/// When a caller should try again if only other nodes use a limit per minute: what they use is free again within a minute, or is
+/// given back before.
+const SOMETIME: Duration = Duration::from_secs(5);
 /// Longest wait of a request for other nodes.
 const WAIT: Duration = Duration::from_millis(150);
 
@@ -351,15 +354,20 @@ impl Limits {
         let now = self.now();
         let (limit, span) = scope.limit(id, now);
         let wait = match id.kind {
-            // What other nodes use is free again within a minute; the exact time isn't known here.
-            LimitKind::Requests | LimitKind::Tokens => Some(Duration::from_secs(5)),
+            // What this node uses is free again at a known time, and what others use within a minute.
+            LimitKind::Requests | LimitKind::Tokens => Some(scope.wait(id, *via, &demand, now).unwrap_or(SOMETIME)),
             LimitKind::Concurrent => None,
             LimitKind::RequestQuota | LimitKind::Quota | LimitKind::Budget => span.map(|span| span.until_end(now.unix)),
         };
         let used_up = self.shared.as_ref().is_none_or(|shared| shared.is_used_up(scope, id, *via));
         let unsure = !id.kind.is_rate() && (!used_up || self.shared.as_ref().is_some_and(|shared| shared.is_unsure()));
         let kept = (used_up && scope.is_kept_for_others(id, &demand, now)).then_some(KeptFor::Guarantees);
-        let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(*via, now) } else { Remaining::default() };
+        let mut remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(*via, now) } else { Remaining::default() };
+        let counter = if id.kind == LimitKind::Tokens { &mut remaining.tokens } else { &mut remaining.requests };
+        if let (Some(counter), Some(wait), true) = (counter, wait, id.kind.is_rate()) {
+            // Nor is all of it free again before.
+            counter.reset = counter.reset.max(wait);
+        }
         Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, some_left: false, kept, remaining, unsure, demand }
     }
 
