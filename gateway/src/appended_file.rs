@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::file_id::FileId;
 use crate::private;
 
 /// Waits until no other process writes the file at `path`, and locks it. `opened`: the file that was opened for it before.
@@ -23,8 +23,8 @@ pub fn lock(path: &Path, opened: Option<File>) -> io::Result<(File, bool)> {
             }
         };
         file.lock()?;
-        let known = file.metadata()?;
-        if std::fs::metadata(path).is_ok_and(|now| now.ino() == known.ino()) {
+        let known = FileId::of(&file.metadata()?);
+        if FileId::at(path).is_ok_and(|now| now == Some(known)) {
             return Ok((file, is_new));
         }
     }

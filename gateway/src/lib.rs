@@ -16,6 +16,7 @@ pub mod config;
 pub mod connection_phase;
 pub mod downstream;
 mod estimator;
+mod file_id;
 pub mod gateway;
 pub mod guardrails;
 pub mod html;

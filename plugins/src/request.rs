@@ -238,13 +238,19 @@ impl Seen {
         };
     }
 
-    fn prompt(&mut self, value: &Value) {
-        self.fields.prompt_at.get_or_insert(value.range.start);
+    /// Without the text: of such a value nothing is decoded.
+    fn place(&mut self, member: Placed, value: Value) {
+        if matches!(member, Placed::Prompt | Placed::Input) {
+            self.fields.prompt_at.get_or_insert(value.range.start);
+        }
+        if matches!(member, Placed::Input | Placed::Items) {
+            self.fields.items = (value.kind == Kind::Array).then_some(value);
+        }
     }
 
-    fn member(&mut self, text: &[u8], key: &[u8], value: Value) {
-        match key {
-            b"model" => match value.as_str(text) {
+    fn decode(&mut self, text: &[u8], member: Decoded<'_>, value: Value) {
+        match member {
+            Decoded::Model => match value.as_str(text) {
                 Some(model) if !model.is_empty() => {
                     self.fields.model = Some(model.into_owned());
                     self.fields.model_range = Some(value.range);
@@ -254,25 +260,21 @@ impl Seen {
                 None if value.kind == Kind::Null => self.fields.model_range = Some(value.range),
                 None => self.wrong("model", "a string"),
             },
-            b"stream" => match value.as_bool(text) {
+            Decoded::Stream => match value.as_bool(text) {
                 Some(stream) => self.fields.stream = stream,
                 None if value.kind == Kind::Null => {}
                 None => self.wrong("stream", "true or false"),
             },
             // Which of the two counts depends on the backend: the larger one is used.
-            b"max_tokens" => self.fields.max_tokens = self.number(text, "max_tokens", &value),
-            b"max_completion_tokens" => self.fields.max_completion_tokens = self.number(text, "max_completion_tokens", &value),
-            b"max_output_tokens" => self.fields.max_output_tokens = self.number(text, "max_output_tokens", &value),
-            b"n" => {
-                let choices = self.number(text, "n", &value);
+            Decoded::MaxTokens => self.fields.max_tokens = self.number(text, "max_tokens", &value),
+            Decoded::MaxCompletionTokens => self.fields.max_completion_tokens = self.number(text, "max_completion_tokens", &value),
+            Decoded::MaxOutputTokens => self.fields.max_output_tokens = self.number(text, "max_output_tokens", &value),
+            // All of them are generated and billed, however many are returned.
+            Decoded::Choices(field) => {
+                let choices = self.number(text, field, &value);
                 self.fields.choices = choices.max(self.fields.choices);
             }
-            // All of them are generated and billed, however many are returned.
-            b"best_of" => {
-                let made = self.number(text, "best_of", &value);
-                self.fields.choices = made.max(self.fields.choices);
-            }
-            b"service_tier" => {
+            Decoded::ServiceTier => {
                 match value.as_str(text) {
                     Some(tier) => self.fields.service_tier = ServiceTier::read(&tier),
                     None if value.kind == Kind::Null => {}
@@ -280,40 +282,99 @@ impl Seen {
                 }
                 self.fields.service_tier_range = Some(value.range);
             }
-            b"prompt_cache_key" => {
+            Decoded::PromptCacheKey => {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }
-            b"reasoning_effort" | b"reasoning" | b"thinking" | b"enable_thinking" => {
+            Decoded::Reasoning => {
                 let asks = asks_for_reasoning(text, &value);
                 self.fields.reasoning = asks.max(self.fields.reasoning);
             }
-            b"stream_options" => self.fields.stream_options = stream_options(text, &value),
-            b"previous_response_id" | b"input_file_id" | b"conversation" | b"store" | b"background" | b"audio" => {
-                self.fields.references.member(text, key, &value)
+            Decoded::StreamOptions => self.fields.stream_options = stream_options(text, &value),
+            Decoded::Reference(key) => self.fields.references.member(text, key, &value),
+            Decoded::Further { field, named } => self.further(text, field, &value, named, 0),
+            Decoded::Prompts => {
+                // Numbers are the tokens of one prompt.
+                let count = |one: Value| self.fields.prompts += u64::from(one.kind != Kind::Number);
+                let _ = Reader::within(text, &value).array(count);
+                self.place(Placed::Prompt, value);
             }
-            // Cache, guard and log read it: they must see the same as the backend.
-            b"models" => self.further(text, "models", &value, true, 0),
-            b"fallbacks" => self.further(text, "fallbacks", &value, true, 0),
-            b"context_window_fallbacks" => self.further(text, "context_window_fallbacks", &value, true, 0),
-            b"content_policy_fallbacks" => self.further(text, "content_policy_fallbacks", &value, true, 0),
-            // For example a model for its embeddings.
-            b"data_sources" => self.further(text, "data_sources", &value, false, 0),
-            b"messages" => self.prompt(&value),
-            b"input" => {
-                self.prompt(&value);
-                self.fields.items = (value.kind == Kind::Array).then_some(value);
-            }
-            b"items" => self.fields.items = (value.kind == Kind::Array).then_some(value),
-            b"prompt" => {
-                self.prompt(&value);
-                if value.kind == Kind::Array {
-                    // Numbers are the tokens of one prompt.
-                    let count = |one: Value| self.fields.prompts += u64::from(one.kind != Kind::Number);
-                    let _ = Reader::within(text, &value).array(count);
-                }
-            }
-            _ => {}
         }
+    }
+}
+
+/// A member that the gateway uses.
+enum Member<'k> {
+    /// Only its position and its kind.
+    Placed(Placed),
+    /// Its value is decoded or read again.
+    Decoded(Decoded<'k>),
+}
+
+enum Placed {
+    /// The prompt, or a part of it.
+    Prompt,
+    /// The same, if it is a list also items that may be references.
+    Input,
+    /// Items that may be references.
+    Items,
+}
+
+enum Decoded<'k> {
+    Model,
+    Stream,
+    MaxTokens,
+    MaxCompletionTokens,
+    MaxOutputTokens,
+    Choices(&'static str),
+    ServiceTier,
+    PromptCacheKey,
+    Reasoning,
+    StreamOptions,
+    /// The member of this name, of a stored object.
+    Reference(&'k [u8]),
+    /// Models that some backends try when the first one fails.
+    Further {
+        field: &'static str,
+        named: bool,
+    },
+    /// A list of prompts, which are counted.
+    Prompts,
+}
+
+impl<'k> Member<'k> {
+    /// The one list of names: what is decoded is known from it.
+    fn of(key: &'k [u8], value: &Value) -> Option<Self> {
+        let further = |field, named| Member::Decoded(Decoded::Further { field, named });
+        let member = match key {
+            b"messages" => Member::Placed(Placed::Prompt),
+            b"prompt" if value.kind == Kind::Array => Member::Decoded(Decoded::Prompts),
+            b"prompt" => Member::Placed(Placed::Prompt),
+            b"input" => Member::Placed(Placed::Input),
+            b"items" => Member::Placed(Placed::Items),
+            b"model" => Member::Decoded(Decoded::Model),
+            b"stream" => Member::Decoded(Decoded::Stream),
+            b"max_tokens" => Member::Decoded(Decoded::MaxTokens),
+            b"max_completion_tokens" => Member::Decoded(Decoded::MaxCompletionTokens),
+            b"max_output_tokens" => Member::Decoded(Decoded::MaxOutputTokens),
+            b"n" => Member::Decoded(Decoded::Choices("n")),
+            b"best_of" => Member::Decoded(Decoded::Choices("best_of")),
+            b"service_tier" => Member::Decoded(Decoded::ServiceTier),
+            b"prompt_cache_key" => Member::Decoded(Decoded::PromptCacheKey),
+            b"reasoning_effort" | b"reasoning" | b"thinking" | b"enable_thinking" => Member::Decoded(Decoded::Reasoning),
+            b"stream_options" => Member::Decoded(Decoded::StreamOptions),
+            b"previous_response_id" | b"input_file_id" | b"conversation" | b"store" | b"background" | b"audio" => {
+                Member::Decoded(Decoded::Reference(key))
+            }
+            // Cache, guard and log read them: they must see the same as the backend.
+            b"models" => further("models", true),
+            b"fallbacks" => further("fallbacks", true),
+            b"context_window_fallbacks" => further("context_window_fallbacks", true),
+            b"content_policy_fallbacks" => further("content_policy_fallbacks", true),
+            // For example a model for its embeddings.
+            b"data_sources" => further("data_sources", false),
+            _ => return None,
+        };
+        Some(member)
     }
 }
 
@@ -363,18 +424,6 @@ fn check_encoding(body: &[u8]) -> Result<(), BodyError> {
     simdutf8::compat::from_utf8(body).map(drop).map_err(|error| BodyError::Encoding { at: error.valid_up_to() })
 }
 
-/// Whether [`Seen::member`] decodes this value or reads it again: it needs no more than the range of the others.
-fn is_read(key: &[u8], value: &Value) -> bool {
-    match key {
-        b"model" | b"service_tier" | b"prompt_cache_key" | b"stream_options" => true,
-        b"reasoning_effort" | b"reasoning" | b"thinking" | b"enable_thinking" => true,
-        b"previous_response_id" | b"input_file_id" | b"conversation" | b"store" | b"background" | b"audio" => true,
-        b"models" | b"fallbacks" | b"context_window_fallbacks" | b"content_policy_fallbacks" | b"data_sources" => true,
-        b"prompt" => value.kind == Kind::Array,
-        _ => value.kind == Kind::Number,
-    }
-}
-
 /// `allows` tells whether a value in this range may be decoded or read again.
 fn read(reader: &mut Reader<'_>, body: &[u8], mut allows: impl FnMut(&Range<usize>) -> bool) -> Result<RequestFields, BodyError> {
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
@@ -387,10 +436,10 @@ fn read(reader: &mut Reader<'_>, body: &[u8], mut allows: impl FnMut(&Range<usiz
         _ => return Err(reader.value(0).err().map_or(BodyError::NotAnObject, BodyError::Syntax)),
     }
     let mut seen = Seen::default();
-    reader.members(|key, value| {
-        if !is_read(key, &value) || allows(&value.range) {
-            seen.member(body, key, value);
-        }
+    reader.members(|key, value| match Member::of(key, &value) {
+        Some(Member::Placed(member)) => seen.place(member, value),
+        Some(Member::Decoded(member)) if allows(&value.range) => seen.decode(body, member, value),
+        _ => {}
     })?;
     reader.end()?;
     seen.fields.refers_deeper = reader.noticed();

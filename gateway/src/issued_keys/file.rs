@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -16,6 +15,7 @@ use super::memory::{Memory, Source};
 use super::record::StoredKey;
 use super::text::{self, Contents, HEADER};
 use crate::appended_file::{self, sync_folder};
+use crate::file_id::FileId;
 use crate::private;
 
 /// Its name in `state_dir`.
@@ -65,7 +65,7 @@ impl KeyFile {
     pub(super) fn has_changed(&self) -> bool {
         let Some(opened) = &self.opened else { return true };
         match (std::fs::metadata(&self.path), opened.file.metadata()) {
-            (Ok(now), Ok(known)) => now.ino() != known.ino() || now.len() != opened.read,
+            (Ok(now), Ok(known)) => FileId::of(&now) != FileId::of(&known) || now.len() != opened.read,
             _ => true,
         }
     }

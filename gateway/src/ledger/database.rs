@@ -10,9 +10,10 @@ use spillway_plugins::service_tier::ServiceTier;
 
 use super::error::LedgerError;
 use super::insert::Insert;
+use super::removed::OpenFiles;
 use super::rollup;
 use super::row::{MemberLabels, Row};
-use super::schema::{SEQUENCE_BITS, id_at, mark_changed, open};
+use super::schema::{FILE, SEQUENCE_BITS, id_at, mark_changed, open};
 use super::tags::Tags;
 use crate::config::LedgerRules;
 
@@ -22,6 +23,7 @@ const KINDS: usize = 10_000;
 /// An open database. After any failure it is dropped and opened again, and its numbers are looked up again.
 pub(super) struct Database {
     pub(super) connection: Connection,
+    pub(super) files: OpenFiles,
     kinds: Kinds,
 }
 
@@ -40,11 +42,11 @@ struct Kinds {
 
 impl Database {
     pub(super) fn open(rules: &LedgerRules) -> Result<Self, LedgerError> {
-        let connection = open(&rules.folder, rules.durability)?;
+        let (connection, files) = OpenFiles::of(&rules.folder.join(FILE), || open(&rules.folder, rules.durability))?;
         if !rules.may_grow {
             fill(&connection)?;
         }
-        Ok(Database { connection, kinds: Kinds::default() })
+        Ok(Database { connection, files, kinds: Kinds::default() })
     }
 
     /// Writes a batch in one transaction; `counter` numbers the ids.

@@ -21,6 +21,7 @@ mod database;
 mod error;
 mod insert;
 mod parquet_file;
+mod removed;
 mod rollup;
 mod schema;
 mod tags;

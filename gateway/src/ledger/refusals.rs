@@ -12,6 +12,7 @@ use spillway_plugins::limits::Class;
 use tracing::warn;
 
 use super::error::LedgerError;
+use super::removed::OpenFiles;
 use super::row::RequestId;
 use crate::batch_queue::{Receiver, Sender, Woken, inbox};
 use crate::config::LedgerRules;
@@ -140,7 +141,7 @@ impl Refusals {
 
 struct Writer {
     rules: LedgerRules,
-    connection: Option<Connection>,
+    connection: Option<(Connection, OpenFiles)>,
     /// The log says that they can't be written.
     was_told: bool,
     metrics: LedgerMetrics,
@@ -176,9 +177,13 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &[Refusal]) -> Result<(), LedgerError> {
-        let connection = match &mut self.connection {
+        if let Some((_, files)) = self.connection.take_if(|(_, files)| !files.is_there()) {
+            self.metrics.failures.inc();
+            files.forget();
+        }
+        let (connection, _) = match &mut self.connection {
             Some(open) => open,
-            closed => closed.insert(open(&self.rules.folder)?),
+            closed => closed.insert(OpenFiles::of(&self.rules.folder.join(FILE), || open(&self.rules.folder))?),
         };
         let transaction = connection.transaction()?;
         let mut last = 0;
@@ -326,12 +331,12 @@ impl RefusalRows {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::Durability;
     use crate::telemetry::metrics::Metrics;
 
-    fn refusal(at: i64, attempt: u32) -> Refusal {
+    pub(in crate::ledger) fn refusal(at: i64, attempt: u32) -> Refusal {
         Refusal {
             at,
             request: b"id".as_slice().into(),

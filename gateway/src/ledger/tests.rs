@@ -16,6 +16,7 @@ mod bill;
 mod by_share;
 mod by_share_nodes;
 mod month;
+mod removed;
 mod shipping;
 
 /// A time in the past: Tuesday, 2026-11-10, 12:00 UTC.

@@ -39,7 +39,7 @@ pub(super) struct Writer {
     /// Those that are kept already, and for which hour.
     kept_prices: Option<(i64, Arc<[PriceByShare]>)>,
     healthy: Arc<AtomicBool>,
-    metrics: LedgerMetrics,
+    pub(super) metrics: LedgerMetrics,
     clock: Clock,
 }
 
@@ -108,6 +108,7 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
+        self.find_again();
         let mut written = self.try_write(batch);
         if written.is_err() {
             self.database = None;
@@ -139,6 +140,15 @@ impl Writer {
         Ok(())
     }
 
+    /// If the file was removed or replaced, goes on in the one that has its name now.
+    fn find_again(&mut self) {
+        let Some(Database { connection, files, .. }) = self.database.take_if(|database| !database.files.is_there()) else { return };
+        self.metrics.failures.inc();
+        files.let_go(connection, self.clock.wall().timestamp());
+        // The other one doesn't have them.
+        self.kept_prices = None;
+    }
+
     /// As if the process had restarted.
     #[cfg(test)]
     pub(super) fn restart_counter(&mut self) {
@@ -161,6 +171,7 @@ impl Writer {
 
     /// One step, at a time in milliseconds since 1970. Returns whether there is more to do.
     pub(super) fn keep_house_at(&mut self, now: i64) -> bool {
+        self.find_again();
         let kept = self.keep_prices(now.div_euclid(rollup::HOUR));
         let maintained = kept.and_then(|()| rollup::maintain(&mut opened(&mut self.database, &self.rules)?.connection, &self.rules, now));
         match maintained {

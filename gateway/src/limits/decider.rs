@@ -9,14 +9,15 @@ use spillway_plugins::limits::{Demand, Path, Permit, Scope, admit_granted};
 use spillway_plugins::prices::Money;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::question::{Answer, AskedScope, Decision, Question};
+use super::silence::Silence;
 use super::successor::Successor;
-use super::{Decider, Denied, Held, Limits};
+use super::{Decider, Denied, Limits};
 
-/// Longest wait for the other process. Then this one decides alone.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for the other process. Then this one decides alone, until the other one answers again.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Limits {
     /// Whether this process decides what is admitted.
@@ -61,17 +62,50 @@ impl Limits {
     fn set_decider(&self, decider: Decider) {
         let scopes = self.scopes.lock();
         self.decider.send_replace(decider);
-        scopes.values().for_each(|held| held.scope.decide_elsewhere(true));
+        scopes.all().for_each(|scope| scope.decide_elsewhere(true));
     }
 
     fn decide_after(&self, is_it: impl FnOnce(&Decider) -> bool) -> bool {
         let scopes = self.scopes.lock();
         let is_it = is_it(&self.decider.borrow());
         if is_it {
-            scopes.values().for_each(|held| held.scope.decide_elsewhere(false));
+            scopes.all().for_each(|scope| scope.decide_elsewhere(false));
             self.decider.send_replace(Decider::This);
         }
         is_it
+    }
+
+    /// The new process hasn't answered a request: this process decides, by what both have told each other.
+    pub(super) fn go_on_without(&self, successor: &Successor) {
+        if self.take_back() {
+            *successor.silence.lock() = Silence::Silent;
+            warn!("the new process doesn't answer what limits admit: they go on without it until it does");
+        }
+    }
+
+    /// Called before each report of what counts here. If the new process doesn't answer, returns a question after which it is known
+    /// whether it does again, to be sent to it. Once it does, it decides again: then nothing may be asked before what was admitted
+    /// here meanwhile is reported.
+    pub fn resume(&self, successor: &Arc<Successor>) -> Option<Question> {
+        let mut silence = successor.silence.lock();
+        if successor.is_closed() {
+            return None;
+        }
+        match *silence {
+            Silence::None | Silence::Asked { .. } => None,
+            Silence::Silent => {
+                let question = successor.question_of_nothing();
+                *silence = Silence::Asked { number: question.number, since: self.now().monotonic };
+                Some(question)
+            }
+            Silence::Over => {
+                *silence = Silence::None;
+                drop(silence);
+                self.set_decider(Decider::Successor(Arc::clone(successor)));
+                info!("the new process answers again: it decides what limits admit");
+                None
+            }
+        }
     }
 
     /// `None`: the new process gives no answer.
@@ -95,8 +129,8 @@ impl Limits {
         {
             let known = self.scopes.lock();
             for AskedScope { name, via } in scopes {
-                match known.values().find(|held| held.scope.name == name) {
-                    Some(Held { scope, .. }) => path.push(Arc::clone(scope), via.and_then(|child| scope.guarantee_of(&child))),
+                match known.named(&name) {
+                    Some(scope) => path.push(Arc::clone(scope), via.and_then(|child| scope.guarantee_of(&child))),
                     None => unknown.push(name),
                 }
             }

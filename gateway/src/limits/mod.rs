@@ -2,20 +2,23 @@
 
 mod account;
 mod agreement;
+mod changed;
 mod decider;
 mod denied;
 mod node;
 mod provisioned;
 mod question;
 mod rounds;
+mod scopes;
 mod shared;
+mod silence;
 mod successor;
 #[cfg(test)]
 mod tests;
 mod throttles;
 mod usage_history;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +34,7 @@ use tracing::warn;
 
 pub use account::{Account, Groups};
 pub use agreement::HandedShare;
+pub use changed::{ChangedScopes, OwnUseReports};
 pub use denied::Denied;
 pub use node::NodeName;
 pub use question::{Answer, Question};
@@ -39,9 +43,13 @@ pub use successor::Successor;
 pub use throttles::Throttle;
 pub use usage_history::UsageHistory;
 
+use self::scopes::Scopes;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
+/// When a caller should try again if only other nodes use a limit per minute: what they use is free again within a minute, or is
+/// given back before.
+const SOMETIME: Duration = Duration::from_secs(5);
 /// Longest wait of a request for other nodes.
 const WAIT: Duration = Duration::from_millis(150);
 
@@ -76,7 +84,7 @@ fn timestamps(clock: &Clock) -> Timestamps {
 /// All limits of a gateway.
 #[derive(Debug)]
 pub struct Limits {
-    scopes: Mutex<BTreeMap<(Rank, String), Held>>,
+    scopes: Mutex<Scopes>,
     /// The number of the config that was loaded last.
     generation: AtomicU64,
     inherited: Mutex<Inherited>,
@@ -91,13 +99,6 @@ pub struct Limits {
     past: Mutex<UsageHistory>,
 }
 
-/// A scope, and the number of the last config that had it.
-#[derive(Debug)]
-struct Held {
-    scope: Arc<Scope>,
-    generation: u64,
-}
-
 /// The usage that the old process has reported.
 #[derive(Debug, Default)]
 struct Inherited {
@@ -106,6 +107,8 @@ struct Inherited {
     tallies: HashMap<String, Tally>,
     /// What it was granted, and isn't in its usage yet.
     granted: HashMap<u64, Permit>,
+    /// What it doesn't use, before it was granted.
+    waived: HashSet<u64>,
     /// The old process has ended.
     over: bool,
 }
@@ -114,7 +117,9 @@ impl Inherited {
     /// Keeps what the old process was granted until that counts there.
     fn hold(&mut self, number: u64, permit: Permit) {
         // Nobody is left who would use it after it has ended.
-        if !self.over {
+        if self.over || self.waived.remove(&number) {
+            permit.revoke();
+        } else {
             self.granted.insert(number, permit);
         }
     }
@@ -151,7 +156,7 @@ impl Limits {
     /// still settle there.
     pub fn sweep(&self) {
         let current = self.generation.load(Ordering::Relaxed);
-        self.scopes.lock().retain(|_, held| held.generation == current);
+        self.scopes.lock().sweep(current);
     }
 
     /// The scope of this name with these limits; `None` without limits. The usage of a scope with the same name is
@@ -162,11 +167,11 @@ impl Limits {
         }
         let generation = self.generation.load(Ordering::Relaxed);
         // The locks are always taken in this order.
-        let inherited = self.inherited.lock();
+        let (inherited, successors) = (self.inherited.lock(), self.successors.lock());
         let mut scopes = self.scopes.lock();
-        let scope = match scopes.get(&(rank, name.clone())) {
-            Some(Held { scope, .. }) if scope.rules == *rules => Arc::clone(scope),
-            Some(Held { scope, .. }) => {
+        let scope = match scopes.of_rank(rank, &name) {
+            Some(scope) if scope.rules == *rules => Arc::clone(scope),
+            Some(scope) => {
                 let (scope, begun) = scope.with_rules(rules.clone());
                 self.past.lock().book(&scope, &begun, self.now().unix);
                 scope
@@ -177,13 +182,16 @@ impl Limits {
                 if let Some(tally) = inherited.tallies.get(&name) {
                     scope.add_difference(None, tally, inherited.ahead, self.now());
                 }
+                if let Some(other) = successors.get(&name).filter(|_| self.shared.is_none()) {
+                    scope.leave_to(other, self.now());
+                }
                 scope
             }
         };
         if !self.decides() {
             scope.decide_elsewhere(true);
         }
-        scopes.insert((rank, name), Held { scope: Arc::clone(&scope), generation });
+        scopes.put(Arc::clone(&scope), generation);
         Some(scope)
     }
 
@@ -191,16 +199,20 @@ impl Limits {
     /// granted under the numbers `counted`. `ahead`: how far this process's monotonic clock is ahead of the old one's, in seconds.
     pub fn inherit(&self, tallies: impl IntoIterator<Item = (String, Tally)>, counted: &[u64], ahead: i64) {
         let mut inherited = self.inherited.lock();
-        let scopes = self.by_name();
         inherited.ahead = ahead;
         for (name, tally) in tallies {
             let before = inherited.tallies.insert(name.clone(), tally.clone());
-            if let Some(scope) = scopes.get(&name) {
+            if let Some(scope) = self.named(&name) {
                 scope.add_difference(before.as_ref(), &tally, ahead, self.now());
             }
         }
         // For a moment it counts twice, rather than not at all.
-        counted.iter().filter_map(|number| inherited.granted.remove(number)).for_each(Permit::revoke);
+        for number in counted {
+            match inherited.granted.remove(number) {
+                Some(permit) => permit.revoke(),
+                None => drop(inherited.waived.insert(*number)),
+            }
+        }
     }
 
     /// The old process has ended, and reports nothing more.
@@ -209,45 +221,43 @@ impl Limits {
             let mut inherited = self.inherited.lock();
             // The tallies are kept for unlisted consumers that haven't come yet.
             inherited.over = true;
-            (inherited.ahead, inherited.tallies.clone(), std::mem::take(&mut inherited.granted))
+            inherited.waived.clear();
+            let open = inherited.tallies.iter().filter(|(_, tally)| tally.is_open());
+            let ended: Vec<_> = open.map(|(name, tally)| (name.clone(), tally.clone().ended())).collect();
+            (inherited.ahead, ended, std::mem::take(&mut inherited.granted))
         };
-        self.inherit(tallies.into_iter().map(|(name, tally)| (name, tally.ended())), &[], ahead);
+        self.inherit(tallies, &[], ahead);
         // It has ended without saying whether they were used.
         granted.into_values().for_each(|mut permit| permit.spend());
     }
 
-    /// What this process uses itself, and those after it, by scope: for the old one, whose open sockets end when a quota is used up.
-    /// Nodes that share limits have told it its share.
-    pub fn own_use(&self) -> HashMap<String, OwnUse> {
+    /// What this process uses itself of a scope, and those after it.
+    fn own_use(&self, scope: &Scope) -> OwnUse {
         let (inherited, successors) = (self.inherited.lock(), self.successors.lock());
-        let scopes = if self.shared.is_none() { self.all() } else { Vec::new() };
-        let own = |scope: Arc<Scope>| {
-            let mut own = scope.own_use(inherited.tallies.get(&scope.name), inherited.ahead, self.now());
-            successors.get(&scope.name).into_iter().for_each(|other| own.add(other));
-            (scope.name.clone(), own)
-        };
-        scopes.into_iter().map(own).collect()
+        let mut own = scope.own_use(inherited.tallies.get(&scope.name), inherited.ahead, self.now());
+        successors.get(&scope.name).into_iter().for_each(|other| own.add(other));
+        own
     }
 
     /// The process that has taken over tells what it uses of these scopes.
     pub fn leave_to_successor(&self, used: impl IntoIterator<Item = (String, OwnUse)>) {
         let mut successors = self.successors.lock();
-        successors.extend(used);
-        if self.shared.is_none() {
-            for scope in self.all() {
-                successors.get(&scope.name).into_iter().for_each(|other| scope.leave_to(other, self.now()));
+        for (name, own) in used {
+            if let Some(scope) = self.named(&name).filter(|_| self.shared.is_none()) {
+                scope.leave_to(&own, self.now());
             }
+            successors.insert(name, own);
         }
     }
 
     /// All scopes.
     pub fn all(&self) -> Vec<Arc<Scope>> {
-        self.scopes.lock().values().map(|held| Arc::clone(&held.scope)).collect()
+        self.scopes.lock().all().cloned().collect()
     }
 
-    /// All scopes by their names, as another process knows them.
-    fn by_name(&self) -> HashMap<String, Arc<Scope>> {
-        self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect()
+    /// The scope of this name, as another process knows it.
+    fn named(&self, name: &str) -> Option<Arc<Scope>> {
+        self.scopes.lock().named(name).cloned()
     }
 
     /// The current time, of both clocks.
@@ -296,8 +306,8 @@ impl Limits {
             return None;
         };
         let decided = self.ask_successor(successor, path, demand).await;
-        if decided.is_none() && self.take_back() {
-            warn!("the new process doesn't answer what limits admit: they go on without it");
+        if decided.is_none() {
+            self.go_on_without(successor);
         }
         decided
     }
@@ -336,7 +346,10 @@ impl Limits {
     async fn ask_for_more(&self, path: &Path, lacking: &[(usize, LimitId)], asked: Asked) -> Asked {
         let Some(shared) = &self.shared else {
             // A period may have begun since the successor told what it uses.
-            self.leave_to_successor([]);
+            let successors = self.successors.lock();
+            for Step { scope, .. } in lacking.iter().map(|(index, _)| &path.steps()[*index]) {
+                successors.get(&scope.name).into_iter().for_each(|other| scope.leave_to(other, self.now()));
+            }
             return Asked::InVain;
         };
         let until = if let Asked::Answered { until } = asked { until } else { self.now().monotonic + WAIT };
@@ -351,15 +364,20 @@ impl Limits {
         let now = self.now();
         let (limit, span) = scope.limit(id, now);
         let wait = match id.kind {
-            // What other nodes use is free again within a minute; the exact time isn't known here.
-            LimitKind::Requests | LimitKind::Tokens => Some(Duration::from_secs(5)),
+            // What this node uses is free again at a known time, and what others use within a minute.
+            LimitKind::Requests | LimitKind::Tokens => Some(scope.wait(id, *via, &demand, now).unwrap_or(SOMETIME)),
             LimitKind::Concurrent => None,
             LimitKind::RequestQuota | LimitKind::Quota | LimitKind::Budget => span.map(|span| span.until_end(now.unix)),
         };
         let used_up = self.shared.as_ref().is_none_or(|shared| shared.is_used_up(scope, id, *via));
         let unsure = !id.kind.is_rate() && (!used_up || self.shared.as_ref().is_some_and(|shared| shared.is_unsure()));
         let kept = (used_up && scope.is_kept_for_others(id, &demand, now)).then_some(KeptFor::Guarantees);
-        let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(*via, now) } else { Remaining::default() };
+        let mut remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(*via, now) } else { Remaining::default() };
+        let counter = if id.kind == LimitKind::Tokens { &mut remaining.tokens } else { &mut remaining.requests };
+        if let (Some(counter), Some(wait), true) = (counter, wait, id.kind.is_rate()) {
+            // Nor is all of it free again before.
+            counter.reset = counter.reset.max(wait);
+        }
         Denied { scope: scope.name.clone(), id, limit, wait, too_large: false, some_left: false, kept, remaining, unsure, demand }
     }
 

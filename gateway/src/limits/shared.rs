@@ -167,10 +167,9 @@ impl SharedLimits {
 
     /// Goes on with the shares that the old process had.
     pub fn take_over(&self, limits: &Limits, shares: &[(String, HandedShare)]) {
-        let scopes = limits.by_name();
         for (name, handed) in shares {
-            if let Some(scope) = scopes.get(name) {
-                self.table(scope).last.lock().take_over(scope, handed, limits.now());
+            if let Some(scope) = limits.named(name) {
+                self.table(&scope).last.lock().take_over(&scope, handed, limits.now());
             }
         }
     }

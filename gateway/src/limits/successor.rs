@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use spillway_plugins::limits::{Demand, Path};
+use spillway_plugins::limits::{Demand, Path, Timestamps};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::denied::Denied;
 use super::question::{Answer, Decision, Question};
+use super::silence::Silence;
 
 /// Questions that wait until they can be sent. Whoever asks more of them waits.
 const QUEUE: usize = 1024;
@@ -26,6 +27,7 @@ pub struct Successor {
     /// The numbers of what was admitted, and counts in this process now if it counts at all.
     counted: Mutex<Vec<u64>>,
     has_counted: Notify,
+    pub(super) silence: Mutex<Silence>,
 }
 
 /// A request that the new process has admitted. If this is dropped, the request uses nothing.
@@ -60,6 +62,24 @@ impl Drop for Grant {
     }
 }
 
+/// A question without an answer. If this is dropped before there is one, the new process is told at once that what it may grant is not
+/// used: this process may end before the answer comes.
+struct Unanswered<'s> {
+    number: u64,
+    successor: &'s Successor,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let Unanswered { number, successor } = self;
+        let is_unanswered = successor.waiting.lock().as_mut().is_some_and(|waiting| waiting.remove(number).is_some());
+        if is_unanswered {
+            successor.counted.lock().push(*number);
+            successor.has_counted.notify_one();
+        }
+    }
+}
+
 impl Successor {
     pub(super) fn new() -> (Arc<Self>, mpsc::Receiver<Question>) {
         let (questions, receiver) = mpsc::channel(QUEUE);
@@ -69,6 +89,7 @@ impl Successor {
             waiting: Mutex::new(Some(HashMap::new())),
             counted: Mutex::default(),
             has_counted: Notify::new(),
+            silence: Mutex::default(),
         };
         (Arc::new(successor), receiver)
     }
@@ -82,13 +103,20 @@ impl Successor {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().as_mut()?.insert(number, sender);
+        let _unanswered = Unanswered { number, successor: self };
         place.send(Question::new(number, path, demand));
         receiver.await.ok()
     }
 
+    /// A question about no scope: all that its answer says is that there are answers.
+    pub(super) fn question_of_nothing(&self) -> Question {
+        Question::new(self.next.fetch_add(1, Ordering::Relaxed), &Path::new(), &Demand::default())
+    }
+
     /// The new process has answered.
-    pub fn answered(self: &Arc<Self>, answer: Answer) {
+    pub fn answered(self: &Arc<Self>, answer: Answer, now: Timestamps) {
         let Answer { number, decision } = answer;
+        self.silence.lock().answered(number, now.monotonic);
         let waiting = self.waiting.lock().as_mut().and_then(|waiting| waiting.remove(&number));
         let answer = match decision {
             Decision::Admitted { unknown } => Ok(Grant { number, unknown, successor: Arc::clone(self), is_counted: false }),
@@ -103,6 +131,10 @@ impl Successor {
     /// There will be no more answers: nobody waits for one from now on.
     pub fn close(&self) {
         *self.waiting.lock() = None;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.waiting.lock().is_none()
     }
 
     /// What `read` finds in the scopes, and the numbers of all admitted requests that count there since the last time.

@@ -1,6 +1,7 @@
 //! Several nodes share the limits of a tree, on injected time: through the real scripts in a real Redis, and through a model
 //! of them, which is quicker.
 
+mod many;
 mod model;
 mod real;
 mod tree;
@@ -8,11 +9,11 @@ mod upgrades;
 mod world;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{RngSeed, TestRunner};
+use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
 use spillway_plugins::limits::{Calendar, Demand, LimitId, LimitKind, Period, Timestamps, Used};
 use spillway_plugins::prices::Money;
 
@@ -79,6 +80,17 @@ fn used(tokens: u64) -> Used {
 
 fn fixed(cases: u32, seed: u64) -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
+/// Cases from a seed of this run, which a failure prints; the environment variable sets it. It stops early on a slow machine.
+#[expect(clippy::disallowed_methods, reason = "only the number of cases depends on it")]
+fn fresh<S: Strategy>(variable: &str, cases: u32, strategy: &S, test: impl Fn(S::Value) -> TestCaseResult) {
+    let given = std::env::var(variable).ok().map(|seed| seed.parse().unwrap());
+    let until = given.is_none().then(|| Instant::now() + Duration::from_secs(20));
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    let mut runner = TestRunner::new(fixed(cases, seed));
+    let found = runner.run(strategy, |value| if until.is_none_or(|until| Instant::now() < until) { test(value) } else { Ok(()) });
+    found.unwrap_or_else(|found| panic!("{variable}={seed}: {found}"));
 }
 
 fn history() -> impl Strategy<Value = Vec<Event>> {

@@ -6,6 +6,7 @@ use http::StatusCode;
 use spillway_plugins::api::Api;
 
 use super::books::OwnAnswer;
+use super::offload::on_bytes;
 use super::{gateway_headers, logged, respond};
 use crate::gateway::Gateway;
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
@@ -29,7 +30,11 @@ pub(super) async fn answer(
     if model_request.part.is_some() {
         return Ok(false);
     }
-    let body = own.body.kept.as_ref().and_then(|body| Body::read(body.bytes()).ok()).unwrap_or_default();
+    let body = match &own.body.kept {
+        Some(kept) => on_bytes(&gateway.turns, || own.facts.owner(), kept.bytes(), |body| Body::read(body).ok()).await.ok().flatten(),
+        None => None,
+    };
+    let body = body.unwrap_or_default();
     let mut share = BufferShare::new(&gateway.buffered);
     // A short request can ask for many vectors.
     if model_request.api == Api::Embeddings && !share.grow(embeddings_length(&body)) {

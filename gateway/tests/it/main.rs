@@ -44,6 +44,7 @@ mod references;
 mod rehearse;
 mod rehearse_corpus;
 mod reload;
+mod removed;
 mod request_rules;
 mod rescue;
 mod responses_socket;

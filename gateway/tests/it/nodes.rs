@@ -152,6 +152,31 @@ async fn two_nodes_share_a_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_says_one_time_only() {
+    let server = RedisServer::start(None);
+    let (backend, _) = counting().await;
+    let limits = "[consumers.limits]\nrequests_per_minute = 40\n";
+    let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", limits) + &redis(server.port)));
+    let (one, two) = (Gateway::start(&text).await, Gateway::start(&text).await);
+    let began = Instant::now();
+    assert_eq!(ask_as(two.address, "crm", &body()).await.status, 200);
+    let refused = loop {
+        let got = ask_as(one.address, "crm", &body()).await;
+        if got.status != 200 {
+            break got;
+        }
+    };
+    assert_eq!(refused.status, 429);
+    let millis: u64 = refused.header("retry-after-ms").unwrap().parse().unwrap();
+    let reset = refused.header("x-ratelimit-reset-requests").unwrap();
+    let (minutes, seconds) = reset.trim_end_matches('s').split_once('m').unwrap_or(("0", reset.trim_end_matches('s')));
+    let reset = minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap_or(0.0);
+    let least = Duration::from_secs(59).saturating_sub(began.elapsed());
+    assert!(Duration::from_millis(millis) >= least, "what this node has used is free again after a minute, not after {millis} ms");
+    assert!(reset + 1.0 >= millis as f64 / 1000.0, "{reset} s, {millis} ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_killed() {
     let server = RedisServer::start(None);
     let port = server.port;

@@ -145,3 +145,40 @@ async fn the_old_process_knows_what_the_new_one_admits() {
     while stream.chunk().await.unwrap().is_some_and(|chunk| !chunk.is_empty()) {}
     eventually("and that it has ended", async || on_an_old_one(200).await).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_that_was_stopped_decides_again_when_it_goes_on() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let limits = "[consumers.limits]\nrequest_quota = { requests = 20, period = \"year\" }\n";
+    let text = config(&[member("a", &backend, 1)], "", &consumer("crm", limits)).replace("#server", "watch = false");
+    let process = Process::launch(&text, &[]).await;
+    let mut old = Vec::new();
+    for _ in 0..40 {
+        old.push(Connection::open(process.address).await.unwrap());
+    }
+    let mut on_an_old_one = async || {
+        let mut connection = old.pop().unwrap();
+        connection.send(post("/v1/chat/completions", &[("api-key", "crm")], chat(false).to_string().as_bytes())).await.unwrap();
+        connection.answer().await.unwrap().status
+    };
+    process.upgrade().await;
+    process.signal_successor("-STOP");
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(on_an_old_one().await);
+    }
+    process.signal_successor("-CONT");
+    assert_eq!(statuses, [200; 3], "the old one decides alone");
+    eventually("the new one decides again", async || process.log().contains("the new process answers again")).await;
+    let mut admitted = 3;
+    loop {
+        let both = [on_an_old_one().await, status_of_one(process.address).await];
+        let more = both.iter().filter(|status| **status == 200).count();
+        admitted += more;
+        if more == 0 {
+            assert_eq!(both, [403; 2]);
+            break;
+        }
+    }
+    assert_eq!(admitted, 20, "together they know all that was admitted\n{}", process.log());
+}

@@ -47,6 +47,10 @@ pub(super) struct PeriodName {
 }
 
 impl PeriodName {
+    pub(super) fn kind(&self) -> LimitKind {
+        self.limit.kind
+    }
+
     pub(super) fn of(id: LimitId, span: Option<Span>) -> Self {
         PeriodName { limit: LimitName::of(id), start: span.map(|span| span.start) }
     }

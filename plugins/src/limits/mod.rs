@@ -14,6 +14,7 @@
 mod admission;
 mod calendar;
 mod cell;
+mod changes;
 mod class;
 mod counts;
 mod held_share;
@@ -39,6 +40,7 @@ mod zone;
 pub use admission::{KeptFor, Permit, Refused, admit, admit_granted};
 pub use calendar::Calendar;
 pub use cell::Cell;
+pub use changes::Changes;
 pub use class::Class;
 pub use held_share::HeldShare;
 pub use own_use::OwnUse;

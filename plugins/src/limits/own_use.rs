@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamps;
 use super::counts::Counts;
 use super::limit_name::PeriodName;
 use super::plan::{Limited, Plan};
@@ -13,6 +12,7 @@ use super::rolling::within_a_minute;
 use super::share::{Granted, Share};
 use super::state::State;
 use super::tally::{PartUse, Tally};
+use super::{LimitKind, Timestamps};
 
 /// What a process uses of a scope's limits now, without what it has taken over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,11 @@ struct OfLimit {
 }
 
 impl OwnUse {
+    /// Whether it decreases as time passes: something was used of a limit per minute.
+    pub fn fades(&self) -> bool {
+        self.limits.iter().any(|one| matches!(one.name.kind(), LimitKind::Requests | LimitKind::Tokens) && one.used > 0)
+    }
+
     /// Adds what a third process uses, of the same limits in the same periods.
     pub fn add(&mut self, other: &OwnUse) {
         for one in &mut self.limits {
@@ -95,6 +100,8 @@ impl State {
 
     /// Leaves to another process what that uses: this one has the rest of each limit as its share.
     pub(super) fn leave_to(&mut self, plan: &Plan, other: &OwnUse, now: Timestamps) {
+        // What is told on to a third process contains it.
+        self.watches.note();
         let proposal = self.draft(plan, now);
         let mut granted = Vec::new();
         for asked in &proposal.limits {

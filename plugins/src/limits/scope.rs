@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use super::changes::Changes;
 use super::counts::need;
 use super::period::Span;
 use super::plan::{Limited, Plan};
@@ -130,6 +132,21 @@ impl<C: Cell<State>> Scope<C> {
         self.lock().is_elsewhere = elsewhere;
     }
 
+    /// From now on `changes` gets this scope's name after its usage or its rules have changed, and once at first.
+    pub fn watch(&self, changes: &Arc<Changes>) {
+        self.lock().watches.add(&self.name, changes);
+    }
+
+    /// Ends [`Scope::watch`].
+    pub fn unwatch(&self, changes: &Arc<Changes>) {
+        self.lock().watches.remove(changes);
+    }
+
+    /// What was told to `changes` is about to be read: changes from now on are told again.
+    pub fn seen(&self, changes: &Arc<Changes>) {
+        self.lock().watches.seen(changes);
+    }
+
     /// The current use of each limit.
     pub fn snapshot(&self, now: Timestamps) -> Vec<LimitUse> {
         let mut state = self.lock();
@@ -169,6 +186,16 @@ impl<C: Cell<State>> Scope<C> {
     pub fn limit(&self, id: LimitId, now: Timestamps) -> (u64, Option<Span>) {
         let limited = self.plan.limits.iter().find(|limited| limited.id == id);
         limited.map_or((0, None), |limited| (limited.limit, self.lock().all.span(limited.place, now.unix)))
+    }
+
+    /// Time until what this node has used leaves room in its share of a limit per minute for a request that comes through the
+    /// guarantee at `via`. `None` if nothing that was used here is in its way: then it isn't known.
+    pub fn wait(&self, id: LimitId, via: Option<usize>, demand: &Demand, now: Timestamps) -> Option<Duration> {
+        let mut state = self.lock();
+        state.advance(now);
+        let limited = self.plan.limits.iter().find(|limited| limited.id == id)?;
+        let here = state.allowed_here(&self.plan, limited, via, now).unwrap_or(limited.limit);
+        state.wait(limited, here.saturating_sub(need(id.kind, demand)), now).filter(|wait| !wait.is_zero())
     }
 
     /// Whether by this share nothing is left of one of its limits for one who comes through the guarantee at `via`.

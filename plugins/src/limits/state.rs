@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::changes::Watches;
 use super::class::{Hunger, share};
 use super::counts::{Counts, RATES, Starts, need};
 use super::meters::Meters;
@@ -117,6 +118,7 @@ pub struct State {
     pub(super) active: bool,
     /// Another process decides what is admitted, while one takes over from the other.
     pub(super) is_elsewhere: bool,
+    pub(super) watches: Watches,
     counting: Counting,
 }
 
@@ -146,6 +148,7 @@ impl State {
             missed: Amounts::new(),
             active: false,
             is_elsewhere: false,
+            watches: Watches::default(),
             counting: Counting::default(),
         }
     }
@@ -153,6 +156,7 @@ impl State {
     /// Counts what `rules` need from now on; existing counters are kept. Returns the periods that start without known
     /// usage.
     pub(super) fn adopt(&mut self, rules: &Rules) -> (Plan, Vec<Begun>) {
+        self.watches.note();
         if rules.tokens_per_minute.is_some() && self.all.tokens.is_none() {
             self.counting.tokens += 1;
         }
@@ -215,6 +219,7 @@ impl State {
 
     /// Adds usage of a period from elsewhere.
     pub(super) fn restore(&mut self, begun: &Begun, amount: u64, at: i64) {
+        self.watches.note();
         let counts = match begun.pot {
             Some(pot) => self.pots.get_mut(pot).map(|pot| &mut pot.counts),
             None => Some(&mut self.all),
@@ -340,6 +345,7 @@ impl State {
 
     /// Reserves for a request.
     pub(super) fn book(&mut self, plan: &Plan, via: Option<usize>, demand: &Demand, now: Timestamps) -> Hold {
+        self.watches.note();
         self.active = true;
         let (second, starts) = self.all.book(demand, now);
         if let Some(classes) = &mut self.by_class {
@@ -396,6 +402,7 @@ impl State {
 
     /// Replaces a part of what is counted under `hold` by another, of which so much is `beyond` the reservation.
     fn change(&mut self, hold: &Hold, demand: &Demand, old: Used, new: Used, beyond: Used) {
+        self.watches.note();
         let (then, counting) = (hold.counting, self.counting);
         let (less, more) = (old.beyond(new), new.beyond(old));
         let second = (then.tokens == counting.tokens).then_some(hold.second);
@@ -446,6 +453,7 @@ impl State {
     /// The request has ended, though its usage isn't known yet.
     pub(super) fn release_slot(&mut self, hold: &mut Hold, demand: &Demand) {
         if std::mem::take(&mut hold.slot) {
+            self.watches.note();
             self.leave(hold, demand);
         }
     }

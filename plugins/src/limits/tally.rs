@@ -95,6 +95,12 @@ struct Parts {
 }
 
 impl Tally {
+    /// Whether it has requests in flight.
+    pub fn is_open(&self) -> bool {
+        let guaranteed = self.guaranteed.values().map(|one| &one.rates);
+        std::iter::once(&self.all).chain(&self.classes).chain(guaranteed).any(|one| one.in_flight > 0)
+    }
+
     /// The final state if no more reports come: requests in flight have ended, and count with what they reserved.
     #[must_use]
     pub fn ended(mut self) -> Self {
@@ -259,6 +265,7 @@ impl State {
     /// Adds what the old process used since it reported `before`. At first `before` is empty, and what was known of its
     /// periods from elsewhere is removed.
     pub(super) fn add_difference(&mut self, before: Option<&Tally>, after: &Tally, ahead: i64) {
+        self.watches.note();
         let (first, nothing) = (before.is_none(), Tally::default());
         let before = before.unwrap_or(&nothing);
         self.all.add_periods(&before.current(), &after.current(), first);

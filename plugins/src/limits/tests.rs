@@ -1,5 +1,7 @@
+mod changes;
 mod takeover;
 mod tree;
+mod waits;
 
 use std::ops::DerefMut;
 use std::sync::Arc;

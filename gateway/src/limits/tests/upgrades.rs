@@ -1,16 +1,19 @@
 //! Processes that take over from each other, several in a row, with requests under way in each: whatever arrives when.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 use spillway_plugins::limits::{Calendar, Guarantee, LimitKind, Path, Period, Permit, Rank, Rules, Scope, Tally, Window};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
-use super::super::{Answer, Denied, Limits, Question, Successor, UsageHistory};
-use super::{demand, fixed, used};
+use super::super::decider::PATIENCE;
+use super::super::{Answer, ChangedScopes, Denied, Limits, Question, Successor, UsageHistory};
+use super::{demand, fixed, fresh, used};
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -28,12 +31,19 @@ enum Down {
 struct Link {
     successor: Arc<Successor>,
     questions: Receiver<Question>,
-    told: HashMap<String, Tally>,
+    changed: ChangedScopes,
     down: VecDeque<Down>,
     up: Arc<Mutex<VecDeque<Answer>>>,
 }
 
 impl Link {
+    fn report(&mut self, limits: &Limits) {
+        let now = limits.now();
+        let read = || self.changed.take().into_iter().map(|scope| (scope.name.clone(), scope.tally(now))).collect::<Vec<_>>();
+        let (tallies, counted) = self.successor.counted(read);
+        self.down.push_back(Down::Tallies(tallies, counted));
+    }
+
     /// The old process has said its last word.
     fn is_ending(&self) -> bool {
         self.down.iter().any(|down| matches!(down, Down::End))
@@ -67,17 +77,42 @@ struct Chain {
     requests: u64,
     /// Whether all requests use what they have reserved.
     is_exact: bool,
+    beyond: Beyond,
+}
+
+/// How much more than there is may be used, because a process had no answer in time and decided alone.
+#[derive(Debug, Default)]
+struct Beyond {
+    /// Since what was admitted last that not all processes know yet.
+    is_loose: bool,
+    tokens: u64,
+    requests: u64,
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Ask { process: prop::sample::Index, child: usize, need: u64 },
-    Settle { which: prop::sample::Index, percent: u64 },
-    Tell { process: prop::sample::Index },
-    Down { process: prop::sample::Index },
-    Up { process: prop::sample::Index },
+    Ask {
+        process: prop::sample::Index,
+        child: usize,
+        need: u64,
+    },
+    Settle {
+        which: prop::sample::Index,
+        percent: u64,
+    },
+    Tell {
+        process: prop::sample::Index,
+    },
+    Down {
+        process: prop::sample::Index,
+    },
+    Up {
+        process: prop::sample::Index,
+    },
     Upgrade,
     End,
+    /// Whoever waits for an answer has waited for too long.
+    Wait,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -91,6 +126,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Upgrade),
         2 => Just(Step::End),
     ]
+}
+
+/// As [`step`], and some answers come too late.
+fn step_with_waits() -> impl Strategy<Value = Step> {
+    prop_oneof![25 => step(), 1 => Just(Step::Wait)]
 }
 
 fn rules(limit: u64, own: u64, concurrent: Option<u64>, requests: u64) -> Rules {
@@ -133,15 +173,13 @@ impl Process {
     fn tell(&mut self) {
         let Process { limits, next, .. } = self;
         let Some(link) = next else { return };
-        let now = limits.now();
+        let probe = limits.resume(&link.successor);
+        link.report(limits);
         while let Ok(question) = link.questions.try_recv() {
             link.down.push_back(Down::Admit(question));
         }
-        let read = || limits.all().into_iter().map(|scope| (scope.name.clone(), scope.tally(now))).collect::<Vec<_>>();
-        let (mut tallies, counted) = link.successor.counted(read);
-        tallies.retain(|(name, tally)| link.told.get(name) != Some(tally));
-        link.told.extend(tallies.iter().cloned());
-        link.down.push_back(Down::Tallies(tallies, counted));
+        link.report(limits);
+        link.down.extend(probe.map(Down::Admit));
     }
 }
 
@@ -150,7 +188,8 @@ impl Chain {
         let clock = Clock::standing();
         let first = Process::new(rules, &clock);
         first.scope();
-        Chain { clock, processes: vec![first], ended: 0, asking: Vec::new(), open: Vec::new(), settled: [0; 2], requests: 0, is_exact }
+        let (asking, open, beyond) = (Vec::new(), Vec::new(), Beyond::default());
+        Chain { clock, processes: vec![first], ended: 0, asking, open, settled: [0; 2], requests: 0, is_exact, beyond }
     }
 
     fn alive(&self, which: &prop::sample::Index) -> usize {
@@ -180,6 +219,7 @@ impl Chain {
             Step::Up { process } => self.up(self.alive(process)),
             Step::Upgrade => self.upgrade().await,
             Step::End => self.end(),
+            Step::Wait => self.wait().await,
         }
         self.collect().await;
     }
@@ -200,21 +240,29 @@ impl Chain {
             if self.asking[at].decision.is_finished() {
                 let Asking { process, child, need, decision } = self.asking.swap_remove(at);
                 match decision.await.unwrap() {
-                    Ok(permit) => self.open.push((process, child, need, permit)),
+                    Ok(permit) => {
+                        if self.beyond.is_loose {
+                            self.beyond.tokens += need;
+                            self.beyond.requests += 1;
+                        }
+                        self.open.push((process, child, need, permit));
+                    }
                     Err(denied) => refused.push((child, need, denied)),
                 }
             }
         }
         let of = |child: usize| self.settled[child] + self.open.iter().filter(|open| open.1 == child).map(|open| open.2).sum::<u64>();
         let (own, other) = (of(0), of(1));
-        assert!(own + other <= limit && other <= limit - kept, "{own} and {other} of {limit}, {kept} of it guaranteed");
-        assert!(rules.concurrent.is_none_or(|most| self.open.len() as u64 <= most));
+        let beyond = &self.beyond;
+        let fits = own + other <= limit + beyond.tokens && other <= limit - kept + beyond.tokens;
+        assert!(fits, "{own} and {other} of {limit}, {kept} of it guaranteed; {beyond:?}");
+        assert!(rules.concurrent.is_none_or(|most| self.open.len() as u64 <= most + beyond.requests));
         let requests = self.requests + self.open.len() as u64;
-        assert!(requests <= most, "{requests} requests of {most}");
+        assert!(requests <= most + beyond.requests, "{requests} requests of {most}; {beyond:?}");
         let asked: u64 = self.asking.iter().map(|asking| asking.need).sum();
         for (child, need, denied) in refused {
             assert!(!denied.unsure, "{denied}");
-            if self.is_exact && rules.concurrent.is_none() {
+            if self.is_exact && rules.concurrent.is_none() && !beyond.is_loose {
                 let others: u64 = asked + own + other;
                 let is_full = requests + self.asking.len() as u64 >= most
                     || others + need > limit
@@ -250,7 +298,7 @@ impl Chain {
         let answer = link.up.lock().pop_front();
         if let Some(answer) = answer {
             let answer = serde_json::from_str(&serde_json::to_string(&answer).unwrap()).unwrap();
-            link.successor.answered(answer);
+            link.successor.answered(answer, self.processes[process].limits.now());
         }
     }
 
@@ -264,9 +312,13 @@ impl Chain {
         let new = Process::new(&rules, &self.clock);
         new.limits.await_predecessor();
         new.scope();
-        let (successor, questions) = self.processes[last].limits.hand_over();
-        let (told, down) = (HashMap::new(), VecDeque::new());
-        self.processes[last].next = Some(Link { successor, questions, told, down, up: Arc::default() });
+        // It gets the whole state before it accepts anything.
+        let old = &mut self.processes[last];
+        let changed = ChangedScopes::of(&old.limits);
+        let tally = |scope: Arc<Scope>| (scope.name.clone(), scope.tally(new.limits.now()));
+        new.limits.inherit(changed.take().into_iter().map(tally), &[], 0);
+        let (successor, questions) = old.limits.hand_over();
+        old.next = Some(Link { successor, questions, changed, down: VecDeque::new(), up: Arc::default() });
         self.processes.push(new);
         self.processes[last].tell();
         self.processes[last].next.as_mut().unwrap().down.push_back(Down::LimitsLeft);
@@ -300,6 +352,25 @@ impl Chain {
             self.collect().await;
         }
         assert!(self.asking.is_empty());
+        let alone = |process: &Process| process.next.is_some() && process.limits.decides();
+        assert!(!self.processes[self.ended..].iter().any(alone), "all ask again");
+        let of = |child: usize| self.settled[child] + self.open.iter().filter(|open| open.1 == child).map(|open| open.2).sum::<u64>();
+        let (own, other, open) = (of(0), of(1), self.open.len() as u64);
+        let rules = &self.processes[0].rules;
+        let (most, limit, kept) = (rules.windows[0].limit, rules.windows[1].limit, *rules.guaranteed[0].amounts.last().unwrap());
+        // What is used beyond it stays. Nothing comes on top.
+        self.beyond = Beyond {
+            is_loose: false,
+            tokens: (own + other).saturating_sub(limit).max(other.saturating_sub(limit - kept)),
+            requests: (self.requests + open).saturating_sub(most).max(rules.concurrent.map_or(0, |most| open.saturating_sub(most))),
+        };
+    }
+
+    /// Whoever waits for an answer decides alone.
+    async fn wait(&mut self) {
+        let is_waited_for = !self.asking.is_empty();
+        tokio::time::advance(PATIENCE + Duration::from_millis(1)).await;
+        self.beyond.is_loose |= is_waited_for;
     }
 
     /// How much is still admitted, at all processes that are alive in turn.
@@ -321,37 +392,57 @@ impl Chain {
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+}
+
+/// A chain of upgrades: what happens, the limits, and whether all requests use what they have reserved.
+type History = (Vec<Step>, (u64, u64, u64), Option<u64>, bool);
+
+fn history(step: impl Strategy<Value = Step>) -> impl Strategy<Value = History> {
+    let limits = (20u64..120, 0u64..20, 5u64..60);
+    (prop::collection::vec(step, 1..100), limits, prop::option::of(3u64..12), any::<bool>())
+}
+
+/// Several processes together admit exactly what one would, whenever what they tell each other arrives. What one admits alone,
+/// because no answer came in time, may be too much; nothing else.
+fn admits_exactly_the_limit((steps, (limit, own, requests), concurrent, is_exact): History) -> TestCaseResult {
+    run(async {
+        let mut chain = Chain::new(&rules(limit, own, concurrent, requests), is_exact);
+        for step in &steps {
+            chain.happen(step).await;
+        }
+        chain.arrive().await;
+        for (_, child, need, permit) in std::mem::take(&mut chain.open) {
+            let really = if is_exact { need } else { need / 2 };
+            chain.settled[child] += really;
+            chain.requests += 1;
+            permit.settle(used(really), chain.processes[0].limits.now(), |_, _| {});
+        }
+        chain.arrive().await;
+        let left = limit.saturating_sub(chain.settled.iter().sum::<u64>()).min(requests.saturating_sub(chain.requests));
+        assert_eq!(chain.fill().await, concurrent.unwrap_or(left).min(left));
+    });
+    Ok(())
 }
 
 proptest! {
     #![proptest_config(fixed(150, 62))]
 
-    /// Several processes together admit exactly what one would, whenever what they tell each other arrives.
     #[test]
-    fn a_chain_of_upgrades_admits_exactly_the_limit(
-        steps in prop::collection::vec(step(), 1..100),
-        (limit, own, requests) in (20u64..120, 0u64..20, 5u64..60),
-        concurrent in prop::option::of(3u64..12),
-        is_exact in any::<bool>(),
-    ) {
-        run(async {
-            let mut chain = Chain::new(&rules(limit, own, concurrent, requests), is_exact);
-            for step in &steps {
-                chain.happen(step).await;
-            }
-            chain.arrive().await;
-            for (_, child, need, permit) in std::mem::take(&mut chain.open) {
-                let really = if is_exact { need } else { need / 2 };
-                chain.settled[child] += really;
-                chain.requests += 1;
-                permit.settle(used(really), chain.processes[0].limits.now(), |_, _| {});
-            }
-            chain.arrive().await;
-            let left = (limit - chain.settled.iter().sum::<u64>()).min(requests - chain.requests);
-            assert_eq!(chain.fill().await, concurrent.unwrap_or(left).min(left));
-        });
+    fn a_chain_of_upgrades_admits_exactly_the_limit(history in history(step())) {
+        admits_exactly_the_limit(history)?;
     }
+
+    #[test]
+    fn answers_that_come_too_late_cost_what_is_admitted_without_them(history in history(step_with_waits())) {
+        admits_exactly_the_limit(history)?;
+    }
+}
+
+#[test]
+fn a_chain_of_upgrades_that_was_never_tried_before_admits_exactly_the_limit() {
+    fresh("SPILLWAY_UPGRADES_SEED", 100, &history(step()), admits_exactly_the_limit);
+    fresh("SPILLWAY_UPGRADES_SEED", 50, &history(step_with_waits()), admits_exactly_the_limit);
 }
 
 #[tokio::test]

@@ -1,10 +1,35 @@
 //! The answer that is made in the gateway.
 
+use std::task::Poll;
+
 use spillway_plugins::api::Part;
 use spillway_testkit::client::Response;
 
 use super::*;
 use crate::proxy::fixtures::{AND_SORRY, CHAT, SORRY, STREAM, Setup, context, facts, metric, post, session};
+
+#[tokio::test]
+async fn a_long_body_is_read_in_its_owners_turn() {
+    let gateway = Setup { members: AND_SORRY, rest: SORRY, ..Setup::default() }.gateway();
+    let turns: Vec<_> = (0..).map_while(|number| gateway.turns.take(Some(number.to_string().into()))).collect();
+    let long = CHAT.replacen('{', &format!(r#"{{"user":"{}","#, "x".repeat(70_000)), 1);
+    for (text, waits) in [(CHAT, false), (&long, true)] {
+        let mut ctx = context(&gateway, facts(&gateway), Api::Chat, text);
+        let asked = ctx.model_request.take().unwrap();
+        let (mut session, mut caller) = session(post("/v1/chat/completions", &[], "")).await;
+        let resort = asked.pool.last_resort.clone().unwrap();
+        let mut own = ctx.own_answer();
+        let mut answering = std::pin::pin!(answer(&gateway, &mut session, &mut own, &asked, &resort));
+        let is_waiting = std::future::poll_fn(|cx| Poll::Ready(answering.as_mut().poll(cx).is_pending())).await;
+        assert_eq!(is_waiting, waits);
+        if waits {
+            drop(turns);
+            assert!(answering.await.unwrap());
+            assert_eq!(caller.answer().await.status, 200);
+            break;
+        }
+    }
+}
 
 /// The answer to this, or none; and what is noted of it: the status, the bytes, and whether it is a stream.
 async fn answered(setup: Setup<'_>, api: Api, part: Option<Part>, text: &str) -> Option<Response> {

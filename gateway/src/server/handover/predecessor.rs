@@ -103,7 +103,7 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
     let failed = |source| HandoverError::Start { program: program.path.display().to_string(), source };
     started.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).map_err(failed)?;
     info!(program = %program.path.display(), "starting a new process that takes over");
-    let (mut sent, mut starting) = (Sent::default(), Starting(None));
+    let (mut sent, mut starting) = (Sent::new(gateway), Starting(None));
     let left = take_over(&mut stream, gateway, &mut sent, &mut starting.0).await?;
     let pid = starting.0.take().ok_or(HandoverError::Ended)?;
     Ok(TakenOver::new(stream, pid, sent, gateway, left))
@@ -116,7 +116,7 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
 pub(in crate::server) async fn hand_over_to(stream: StdStream, gateway: &Gateway) -> Result<TakenOver, HandoverError> {
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;
-    let (mut sent, mut pid) = (Sent::default(), None);
+    let (mut sent, mut pid) = (Sent::new(gateway), None);
     let left = take_over(&mut stream, gateway, &mut sent, &mut pid).await?;
     Ok(TakenOver::new(stream, pid.ok_or(HandoverError::Ended)?, sent, gateway, left))
 }
@@ -218,7 +218,7 @@ async fn take_over(
 ///
 /// # Errors
 /// [`HandoverError`]; then this process still decides.
-async fn leave_limits(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent) -> Result<Left, HandoverError> {
+async fn leave_limits(stream: &mut UnixStream, gateway: &Gateway, sent: &Sent) -> Result<Left, HandoverError> {
     let limits = &gateway.limits;
     // An upgrade may follow another one at once.
     limits.wait_to_decide().await;
@@ -324,7 +324,7 @@ async fn keep_hearing(mut stream: OwnedReadHalf, gateway: Gateway, successor: Op
     while let Ok(Some(message)) = receive(&mut stream).await {
         match message {
             Message::OwnUse { scopes } => gateway.limits.leave_to_successor(scopes),
-            Message::Admitted { answer } => successor.iter().for_each(|successor| successor.answered(answer.clone())),
+            Message::Admitted { answer } => successor.iter().for_each(|successor| successor.answered(answer.clone(), gateway.limits.now())),
             _ => {}
         }
     }

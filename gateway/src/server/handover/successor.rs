@@ -1,6 +1,5 @@
 //! The process that takes over.
 
-use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as StdStream;
@@ -10,7 +9,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use spillway_plugins::cache::{CacheKey, Entry};
-use spillway_plugins::limits::OwnUse;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
@@ -19,7 +17,7 @@ use tracing::{info, warn};
 use super::reachable::Reachable;
 use super::{BEGINS_WITH_REACHABLE, EVERY, Message, VARIABLE, frame, receive, send};
 use crate::gateway::Gateway;
-use crate::limits::Answer;
+use crate::limits::{Answer, OwnUseReports};
 
 /// How long the old process may take to send its state.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -151,12 +149,9 @@ impl Heir {
 
 /// Tells the old process what it asks, and what this one uses itself, until that ends.
 async fn keep_telling(mut stream: OwnedWriteHalf, gateway: Gateway, mut answers: mpsc::Receiver<Answer>) {
-    let mut told: HashMap<String, OwnUse> = HashMap::new();
+    let mut reports = OwnUseReports::of(&gateway.limits);
     loop {
-        let mut used = gateway.limits.own_use();
-        used.retain(|scope, own| told.get(scope) != Some(&*own));
-        told.extend(used.iter().map(|(scope, own)| (scope.clone(), own.clone())));
-        let scopes: Vec<_> = used.into_iter().collect();
+        let scopes = reports.news();
         if !scopes.is_empty() && send(&mut stream, &Message::OwnUse { scopes }).await.is_err() {
             return;
         }

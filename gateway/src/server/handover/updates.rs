@@ -1,12 +1,10 @@
 //! What the old process tells and asks the new one while it finishes its requests.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use spillway_plugins::limits::Tally;
 use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
@@ -14,12 +12,12 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use super::{EVERY, Message, send};
 use crate::clock::Tick;
 use crate::gateway::Gateway;
-use crate::limits::{Question, Successor};
+use crate::limits::{ChangedScopes, Question, Successor};
 use crate::sign_in::SentSignIn;
 
 /// Cached answers that are sent between two reports of usage.
 const ANSWERS: usize = 32;
-/// With many scopes it takes a while to read what they use, and nothing that the new process has admitted is counted meanwhile. So
+/// If many scopes have changed, it takes a while to read what they use, and nothing that the new process has admitted is counted meanwhile. So
 /// after that it waits for so many times as long until it does it again for a single request.
 const PAUSE: u32 = 3;
 
@@ -27,10 +25,18 @@ const PAUSE: u32 = 3;
 pub(super) type Left = (Arc<Successor>, mpsc::Receiver<Question>);
 
 /// What the new process knows already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sent {
-    tallies: HashMap<String, Tally>,
+    /// What it doesn't know yet.
+    scopes: ChangedScopes,
     sign_in: SentSignIn,
+}
+
+impl Sent {
+    /// Nothing.
+    pub(super) fn new(gateway: &Gateway) -> Self {
+        Sent { scopes: ChangedScopes::of(&gateway.limits), sign_in: SentSignIn::default() }
+    }
 }
 
 /// Sends the usage of the scopes that have changed since the last time, and which of the requests that `successor` has admitted are
@@ -38,19 +44,12 @@ pub(super) struct Sent {
 pub(super) async fn send_tallies(
     stream: &mut (impl AsyncWrite + Unpin),
     gateway: &Gateway,
-    sent: &mut Sent,
+    sent: &Sent,
     successor: Option<&Successor>,
 ) -> io::Result<()> {
     let now = gateway.limits.now();
-    let read = || gateway.limits.all().into_iter().map(|scope| (scope.tally(now), scope)).collect::<Vec<_>>();
-    let (tallies, counted) = successor.map_or_else(|| (read(), Vec::new()), |successor| successor.counted(read));
-    let mut scopes = Vec::new();
-    for (tally, scope) in tallies {
-        if sent.tallies.get(&scope.name) != Some(&tally) {
-            sent.tallies.insert(scope.name.clone(), tally.clone());
-            scopes.push((scope.name.clone(), tally));
-        }
-    }
+    let read = || sent.scopes.take().into_iter().map(|scope| (scope.name.clone(), scope.tally(now))).collect::<Vec<_>>();
+    let (scopes, counted) = successor.map_or_else(|| (read(), Vec::new()), |successor| successor.counted(read));
     if scopes.is_empty() && counted.is_empty() {
         return Ok(());
     }
@@ -126,7 +125,12 @@ impl Updates {
                     self.prompt_from = now + now.since(began) * PAUSE;
                 }
                 Next::Again | Next::Last => {
+                    let limits = &self.gateway.limits;
+                    let question = self.successor.as_ref().and_then(|successor| limits.resume(successor));
                     self.send_tallies(stream).await?;
+                    if let Some(question) = question {
+                        send(stream, &Message::Admit { question }).await?;
+                    }
                     send_sessions(stream, &self.gateway, &mut self.sent).await?;
                     if matches!(next, Next::Last) {
                         return Ok(());
@@ -167,7 +171,7 @@ impl Updates {
     }
 
     async fn send_tallies(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        send_tallies(stream, &self.gateway, &mut self.sent, self.successor.as_deref()).await
+        send_tallies(stream, &self.gateway, &self.sent, self.successor.as_deref()).await
     }
 }
 
@@ -176,10 +180,77 @@ mod tests {
     use std::time::Duration;
 
     use spillway_plugins::limits::{Demand, Path, Rank, Rules};
+    use tokio::time::timeout;
 
     use super::super::fixtures::running;
     use super::super::receive;
     use super::*;
+    use crate::limits::Answer;
+
+    /// What the new process answers to a question.
+    fn admitted(question: &serde_json::Value) -> Answer {
+        let decision = serde_json::json!({ "admitted": { "unknown": [] } });
+        serde_json::from_value(serde_json::json!({ "number": question["number"], "decision": decision })).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_new_process_that_answers_again_decides_again_and_knows_what_was_admitted_without_it() {
+        let running = running().await;
+        let limits = Arc::clone(&running.gateway.limits);
+        let rules = Rules { concurrent: Some(2), ..Rules::default() };
+        let mut path = Path::new();
+        path.push(limits.scope(Rank::Pool, "pool".to_owned(), &rules).unwrap(), None);
+        tokio::time::pause();
+        let (successor, questions) = limits.hand_over();
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let left = Some((Arc::clone(&successor), questions));
+        let mut updates = Updates::new(Sent::new(&running.gateway), running.gateway.clone(), left);
+        let (_over, is_over) = watch::channel(false);
+        tokio::spawn(async move { updates.send(&mut ours, is_over).await });
+        let ask = || {
+            let (limits, path) = (Arc::clone(&limits), path.clone());
+            tokio::spawn(async move { limits.admit(&path, Demand::default(), limits.now()).await })
+        };
+        let alone = ask().await.unwrap().unwrap();
+        assert!(limits.decides(), "there was no answer");
+        let (sender, mut messages) = mpsc::channel(1024);
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = receive(&mut theirs).await
+                && sender.send(message).await.is_ok()
+            {}
+        });
+        let mut knows_of_it = false;
+        let mut look = |message: Message| {
+            let question = match message {
+                Message::Admit { question } => serde_json::to_value(question).unwrap(),
+                other => {
+                    knows_of_it |= serde_json::to_value(other).unwrap().to_string().contains("\"in_flight\":1");
+                    return None;
+                }
+            };
+            let is_about_nothing = question["scopes"].as_array().unwrap().is_empty();
+            if is_about_nothing {
+                successor.answered(admitted(&question), limits.now());
+            }
+            Some(question).filter(|_| !is_about_nothing)
+        };
+        // It reads on, and answers questions about nothing only.
+        while limits.decides() {
+            if let Ok(message) = timeout(EVERY, messages.recv()).await {
+                look(message.unwrap());
+            }
+        }
+        let second = ask();
+        let question = loop {
+            if let Some(question) = look(messages.recv().await.unwrap()) {
+                break question;
+            }
+        };
+        assert!(knows_of_it && question["scopes"][0]["name"] == "pool", "{question}");
+        successor.answered(admitted(&question), limits.now());
+        assert!(second.await.unwrap().is_ok());
+        drop(alone);
+    }
 
     #[tokio::test]
     async fn that_a_request_has_ended_is_told_though_questions_come_all_the_time() {
@@ -196,7 +267,7 @@ mod tests {
         tokio::time::pause();
         let left = limits.hand_over();
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
-        let mut updates = Updates::new(Sent::default(), running.gateway.clone(), Some(left));
+        let mut updates = Updates::new(Sent::new(&running.gateway), running.gateway.clone(), Some(left));
         let (_over, is_over) = watch::channel(false);
         tokio::spawn(async move { updates.send(&mut ours, is_over).await });
         tokio::spawn(async move {

@@ -3,9 +3,9 @@
 
 mod json;
 mod line;
+mod log_file;
 mod text;
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tracing::warn;
 use crate::batch_queue::{Receiver, Sender, Woken, inbox};
 use crate::config::{AccessLogConfig as Destination, Log};
 pub use line::{AttemptLine, RequestLine};
+use log_file::LogFile;
 
 /// Bytes of lines that may wait for the writer.
 const WAITING: usize = 8 << 20;
@@ -51,7 +52,7 @@ impl AccessLog {
         let sink: Box<dyn Write + Send> = match destination {
             Destination::Off => return Ok(AccessLog { rules: kept, lines: None, dropped }),
             Destination::Stdout => Box::new(std::io::stdout()),
-            Destination::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+            Destination::File(path) => Box::new(LogFile::open(path)?),
         };
         let waiting = IntGauge::new("access_log_waiting_bytes", "Bytes of lines that wait.").map_err(std::io::Error::other)?;
         let (inlet, outlet) = inbox(WAITING, waiting);

@@ -15,7 +15,7 @@ pub struct LedgerMetrics {
     pub dropped: IntCounter,
     /// Rows that wait to be written.
     pub waiting: IntGauge,
-    /// Times that it couldn't be written or was broken.
+    /// Times that it couldn't be written, was broken, or its file was removed.
     pub failures: IntCounter,
     /// Refusals that wait to be written.
     pub refusals_waiting: IntGauge,
@@ -61,7 +61,10 @@ impl LedgerMetrics {
             rows: to.counter("spillway_ledger_rows_total", "Rows that the ledger has written.")?,
             dropped: to.counter("spillway_ledger_rows_dropped_total", "Rows that the ledger has lost.")?,
             waiting: to.gauge("spillway_ledger_waiting_rows", "Rows that wait to be written.")?,
-            failures: to.counter("spillway_ledger_failures_total", "Times that the ledger could not be written or was broken.")?,
+            failures: to.counter(
+                "spillway_ledger_failures_total",
+                "Times that the ledger could not be written, was broken, or its file was removed.",
+            )?,
             refusals_waiting: to.gauge("spillway_ledger_waiting_refusals", "Refusals that wait to be written.")?,
             refusals_dropped: to.counter("spillway_ledger_refusals_dropped_total", "Refusals that the ledger has lost.")?,
             ship: ShipMetrics::new(to)?,
