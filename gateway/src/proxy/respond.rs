@@ -121,7 +121,7 @@ pub async fn send(
 ) -> pingora::Result<()> {
     if let Some(head) = &mut head {
         head.sent_at.get_or_insert_with(|| clock.wall().timestamp());
-        cors::allow(&session.req_header().headers, head);
+        cors::allow(session.rare_field(&header::ORIGIN), head);
     }
     clock.within(limit, session.write(head, body, over)).await.unwrap_or_else(does_not_read)
 }
