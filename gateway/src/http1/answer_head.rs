@@ -3,11 +3,13 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
+
+use super::known_answers;
 
 /// Most bytes of a head. Positions fit 16 bits.
 pub const MOST_BYTES: usize = 65_535;
@@ -41,18 +43,18 @@ pub struct AnswerHead {
     /// The head.
     bytes: Bytes,
     /// The names of the fields one behind the other, in small letters.
-    names: String,
+    names: Arc<str>,
     fields: Vec<Field>,
     map: OnceLock<Option<Box<ResponseHeader>>>,
 }
 
 /// Where a field's name is in all names, and its value in the head.
 #[derive(Debug, Clone, Copy)]
-struct Field {
-    name: u16,
-    name_end: u16,
-    value: u16,
-    value_end: u16,
+pub(super) struct Field {
+    pub(super) name: u16,
+    pub(super) name_end: u16,
+    pub(super) value: u16,
+    pub(super) value_end: u16,
 }
 
 impl Field {
@@ -77,6 +79,9 @@ impl AnswerHead {
     /// # Errors
     /// [`BadHead`]
     pub fn cut(buffer: &mut BytesMut) -> Result<Option<Self>, BadHead> {
+        if let Some(known) = known_answers::cut(buffer) {
+            return Ok(Some(known));
+        }
         if !b"HTTP/".starts_with(&buffer[..buffer.len().min(5)]) {
             return Err(BadHead::Start);
         }
@@ -104,8 +109,19 @@ impl AnswerHead {
         };
         let fields: Vec<Field> = answer.headers.iter().map(place).collect();
         names.make_ascii_lowercase();
-        let bytes = buffer.split_to(end);
-        Ok(Some(AnswerHead { status, version, bytes: bytes.freeze(), names, fields, map: OnceLock::new() }))
+        let head = AnswerHead::new((status, version), buffer.split_to(end).freeze(), names.into(), fields);
+        known_answers::learn(&head);
+        Ok(Some(head))
+    }
+
+    /// Of its parts: where the names are in `names`, and the values in `bytes`.
+    pub(super) fn new((status, version): (StatusCode, Version), bytes: Bytes, names: Arc<str>, fields: Vec<Field>) -> Self {
+        AnswerHead { status, version, bytes, names, fields, map: OnceLock::new() }
+    }
+
+    /// The bytes, the names, and where they and the values are.
+    pub(super) fn parts(&self) -> (&[u8], &Arc<str>, &[Field]) {
+        (&self.bytes, &self.names, &self.fields)
     }
 
     /// The fields in their order: names in small letters, values without the whitespace around them.
