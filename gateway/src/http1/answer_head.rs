@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
+use super::fields::bit;
 use super::known_answers;
 
 /// Most bytes of a head. Positions fit 16 bits.
@@ -44,6 +45,8 @@ pub struct AnswerHead {
     bytes: Bytes,
     /// The names of the fields one behind the other, in small letters.
     names: Arc<str>,
+    /// A bit for each name, so that most names that are not there need no search.
+    bits: u64,
     fields: Vec<Field>,
     map: OnceLock<Option<Box<ResponseHeader>>>,
 }
@@ -109,19 +112,20 @@ impl AnswerHead {
         };
         let fields: Vec<Field> = answer.headers.iter().map(place).collect();
         names.make_ascii_lowercase();
-        let head = AnswerHead::new((status, version), buffer.split_to(end).freeze(), names.into(), fields);
+        let bits = fields.iter().fold(0, |bits, field| bits | bit(&names[field.name()]));
+        let head = AnswerHead::new((status, version), buffer.split_to(end).freeze(), (names.into(), bits), fields);
         known_answers::learn(&head);
         Ok(Some(head))
     }
 
-    /// Of its parts: where the names are in `names`, and the values in `bytes`.
-    pub(super) fn new((status, version): (StatusCode, Version), bytes: Bytes, names: Arc<str>, fields: Vec<Field>) -> Self {
-        AnswerHead { status, version, bytes, names, fields, map: OnceLock::new() }
+    /// Of its parts: the names with their bits, and where names and values are.
+    pub(super) fn new((status, version): (StatusCode, Version), bytes: Bytes, (names, bits): (Arc<str>, u64), fields: Vec<Field>) -> Self {
+        AnswerHead { status, version, bytes, names, bits, fields, map: OnceLock::new() }
     }
 
-    /// The bytes, the names, and where they and the values are.
-    pub(super) fn parts(&self) -> (&[u8], &Arc<str>, &[Field]) {
-        (&self.bytes, &self.names, &self.fields)
+    /// The bytes, the names with their bits, and where names and values are.
+    pub(super) fn parts(&self) -> (&[u8], (&Arc<str>, u64), &[Field]) {
+        (&self.bytes, (&self.names, self.bits), &self.fields)
     }
 
     /// The fields in their order: names in small letters, values without the whitespace around them.
@@ -131,11 +135,15 @@ impl AnswerHead {
 
     /// The values of a field, whose name is given in small letters.
     pub fn all<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
-        self.fields.iter().filter(move |field| field.is(name, &self.names)).map(|field| &self.bytes[field.value()])
+        let fields = if self.bits & bit(name) == 0 { &[] } else { &self.fields[..] };
+        fields.iter().filter(move |field| field.is(name, &self.names)).map(|field| &self.bytes[field.value()])
     }
 
     /// The first value of a field, whose name is given in small letters.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
+        if self.bits & bit(name) == 0 {
+            return None;
+        }
         self.fields.iter().find(|field| field.is(name, &self.names)).map(|field| &self.bytes[field.value()])
     }
 

@@ -27,7 +27,8 @@ struct Shape {
     version: Version,
     /// The bytes before each value, and those behind the last, one behind the other.
     between: Vec<u8>,
-    names: Arc<str>,
+    /// All names, and a bit for each of them.
+    names: (Arc<str>, u64),
     fields: Vec<FieldShape>,
 }
 
@@ -49,7 +50,7 @@ pub(super) fn cut(buffer: &mut BytesMut) -> Option<AnswerHead> {
         known[..=place].rotate_right(1);
         let shape = &known[0];
         let bytes = buffer.split_to(end).freeze();
-        Some(AnswerHead::new((shape.status, shape.version), bytes, Arc::clone(&shape.names), fields))
+        Some(AnswerHead::new((shape.status, shape.version), bytes, shape.names.clone(), fields))
     })
 }
 
@@ -65,7 +66,7 @@ pub(super) fn learn(head: &AnswerHead) {
 impl Shape {
     /// `None` if the head is unusual: then one like it is parsed each time.
     fn of(head: &AnswerHead) -> Option<Self> {
-        let (bytes, names, fields) = head.parts();
+        let (bytes, (names, bits), fields) = head.parts();
         let (mut between, mut at) = (Vec::new(), 0);
         let mut shapes = Vec::with_capacity(fields.len());
         for Field { name, name_end, value, value_end } in fields.iter().copied() {
@@ -76,7 +77,7 @@ impl Shape {
         }
         between.extend_from_slice(bytes.get(at..)?);
         let is_usual = at > 0 && between.len() <= LONGEST;
-        is_usual.then(|| Shape { status: head.status, version: head.version, between, names: Arc::clone(names), fields: shapes })
+        is_usual.then(|| Shape { status: head.status, version: head.version, between, names: (Arc::clone(names), bits), fields: shapes })
     }
 
     /// The fields of a head of this shape, and its end.
