@@ -1,6 +1,7 @@
 //! Writes several pieces in one system call: short ones are copied together first, which costs less than handing the
 //! kernel a list of them.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,6 +10,9 @@ use tokio::io::AsyncWrite;
 
 /// Most bytes that are copied together.
 const SHORT: usize = 2048;
+
+// Where they are copied to: used again for each write of a thread.
+thread_local!(static JOINED: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SHORT)));
 
 /// Writes of these pieces what the writer takes.
 pub(crate) fn poll_write<W: AsyncWrite + ?Sized>(
@@ -20,15 +24,17 @@ pub(crate) fn poll_write<W: AsyncWrite + ?Sized>(
     if let (Some(only), None) = (filled.next(), filled.next()) {
         return writer.poll_write(cx, only);
     }
-    let length = pieces.iter().map(|piece| piece.len()).sum();
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
     if length > SHORT {
         return writer.poll_write_vectored(cx, pieces);
     }
-    let mut joined = Vec::with_capacity(length);
-    for piece in pieces {
-        joined.extend_from_slice(piece);
-    }
-    writer.poll_write(cx, &joined)
+    JOINED.with_borrow_mut(|joined| {
+        joined.clear();
+        for piece in pieces {
+            joined.extend_from_slice(piece);
+        }
+        writer.poll_write(cx, joined)
+    })
 }
 
 #[cfg(test)]

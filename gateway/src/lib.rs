@@ -47,6 +47,7 @@ pub mod request;
 pub mod request_end;
 pub mod runtime;
 pub mod safe_url;
+mod scratch;
 pub mod self_request;
 pub mod server;
 pub mod shadow;

@@ -8,14 +8,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr};
 use spillway_plugins::auth::certificate::CertificateNames;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::known_head::KnownHead;
 use super::socket::Socket;
-use super::strict_head::{Scan, scan};
+use super::strict_head::{Scan, StrictHead, scan};
+use crate::http1::fields;
+use crate::scratch;
 use crate::timer::Timer;
 
 /// What comes next on a connection.
@@ -57,6 +61,10 @@ pub struct Http1Session {
     /// Bytes that were read and not used.
     buffer: BytesMut,
     head: RequestHeader,
+    /// What the head was made of, as long as nobody has changed it.
+    known: Option<Box<KnownHead>>,
+    /// A bit for each name in the head, so that those that are not there need no search.
+    names: u64,
     /// Bytes of the body that were not handed on.
     left: usize,
     /// Room for the first read of a request: callers repeat themselves, and a request that is as long as the one before
@@ -83,6 +91,8 @@ impl Http1Session {
             socket,
             buffer: BytesMut::new(),
             head: nothing(),
+            known: None,
+            names: 0,
             left: 0,
             room: ROOM,
             sending: Sending::Over,
@@ -105,7 +115,13 @@ impl Http1Session {
 
     /// The head of the request, to change it.
     pub fn head_mut(&mut self) -> &mut RequestHeader {
+        (self.known, self.names) = (None, u64::MAX);
         &mut self.head
+    }
+
+    /// The first value of a field of the head: for names that few requests have.
+    pub fn rare_field(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        if self.names & fields::bit(name.as_str()) == 0 { None } else { self.head.headers.get(name) }
     }
 
     /// The names in the client certificate of the connection.
@@ -150,7 +166,7 @@ impl Http1Session {
 
     /// Gives back what an idle connection doesn't need.
     pub fn rest(&mut self) {
-        self.head = nothing();
+        (self.head, self.known) = (nothing(), None);
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
@@ -171,20 +187,14 @@ impl Http1Session {
                 let _ = self.buffer.split_to(2);
             }
             if !self.buffer.is_empty() && &self.buffer[..] != b"\r" {
+                if let Some(next) = self.read_again(&max_body) {
+                    return Poll::Ready(next);
+                }
                 match scan(&self.buffer) {
                     Scan::Incomplete => {}
                     Scan::Other => return Poll::Ready(Next::Other),
                     Scan::Strict(found) if found.body > max_body() => return Poll::Ready(Next::Other),
-                    Scan::Strict(found) => {
-                        let map = http::request::Parts::from(std::mem::replace(&mut self.head, nothing())).headers;
-                        let Some(head) = found.take(&mut self.buffer, map) else { return Poll::Ready(Next::Other) };
-                        self.head = head;
-                        self.left = found.body;
-                        self.room = (found.end + found.body).clamp(ROOM, MOST_ROOM).next_multiple_of(ROOM);
-                        self.sending = Sending::Nothing;
-                        self.keep &= !found.closes;
-                        return Poll::Ready(Next::Request);
-                    }
+                    Scan::Strict(found) => return Poll::Ready(self.read_new(found)),
                 }
             }
             let room = if self.buffer.is_empty() { self.room } else { ROOM };
@@ -195,20 +205,49 @@ impl Http1Session {
         }
     }
 
+    /// Reads a head that is like the one before; `None` if it isn't.
+    fn read_again(&mut self, max_body: impl Fn() -> usize) -> Option<Next> {
+        let known = self.known.as_mut()?;
+        let again = known.again(&self.buffer)?;
+        if again.body > max_body() {
+            return Some(Next::Other);
+        }
+        if known.update(&self.buffer, &again, &mut self.head).is_none() {
+            self.known = None;
+            return None;
+        }
+        self.buffer.advance(again.end);
+        let closes = known.closes();
+        self.begin_request(again.end, again.body, closes);
+        Some(Next::Request)
+    }
+
+    /// Reads a head of the strict form.
+    fn read_new(&mut self, found: StrictHead) -> Next {
+        self.known = None;
+        let map = http::request::Parts::from(std::mem::replace(&mut self.head, nothing())).headers;
+        let Some((head, raw)) = found.take_keeping(&mut self.buffer, map) else { return Next::Other };
+        self.names = head.headers.keys().fold(0, |names, name| names | fields::bit(name.as_str()));
+        self.head = head;
+        self.begin_request(found.end, found.body, found.closes);
+        self.known = KnownHead::new(found, raw, &self.head).map(Box::new);
+        Next::Request
+    }
+
+    fn begin_request(&mut self, head: usize, body: usize, closes: bool) {
+        self.left = body;
+        self.room = (head + body).clamp(ROOM, MOST_ROOM).next_multiple_of(ROOM);
+        self.sending = Sending::Nothing;
+        self.keep &= !closes;
+    }
+
     /// Reads more bytes; 0 at the end of the connection. `room` bytes are reserved once some are there.
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
         if self.buffer.is_empty() {
             match &mut self.socket {
-                Socket::Plain(tcp) => ready!(tcp.poll_read_ready(cx))?,
+                Socket::Plain(tcp) if room > scratch::LENGTH => ready!(tcp.poll_read_ready(cx))?,
                 // TLS doesn't tell whether bytes are there without reading them.
-                tls @ Socket::Tls(_) => {
-                    let mut piece = [0; ROOM];
-                    let mut read = ReadBuf::new(&mut piece);
-                    ready!(Pin::new(tls).poll_read(cx, &mut read))?;
-                    self.buffer.reserve(room);
-                    self.buffer.extend_from_slice(read.filled());
-                    return Poll::Ready(Ok(read.filled().len()));
-                }
+                socket => return scratch::poll_read(socket, cx, &mut self.buffer),
             }
         }
         let enough = if self.buffer.is_empty() { room } else { room.min(ROOM) };
@@ -279,3 +318,6 @@ impl Http1Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

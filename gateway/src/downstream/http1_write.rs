@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use pingora::{Error, ErrorType};
 use tokio::io::AsyncWrite;
@@ -25,20 +25,22 @@ const AFTER_LAST: &[u8] = b"\r\n0\r\n\r\n";
 /// A part of an answer as it is written.
 struct Parts<'p> {
     line: &'p [u8],
-    /// The fields of the head, and the line before a chunk.
-    before: &'p [u8],
+    /// The fields of the head.
+    fields: &'p [u8],
+    /// The line before a chunk.
+    size: &'p [u8],
     body: &'p [u8],
     after: &'static [u8],
 }
 
 impl Parts<'_> {
     fn len(&self) -> usize {
-        self.line.len() + self.before.len() + self.body.len() + self.after.len()
+        self.line.len() + self.fields.len() + self.size.len() + self.body.len() + self.after.len()
     }
 
     /// The bytes from `at` on.
-    fn from(&self, mut at: usize) -> [IoSlice<'_>; 4] {
-        [self.line, self.before, self.body, self.after].map(|part| {
+    fn from(&self, mut at: usize) -> [IoSlice<'_>; 5] {
+        [self.line, self.fields, self.size, self.body, self.after].map(|part| {
             let skipped = at.min(part.len());
             at -= skipped;
             IoSlice::new(&part[skipped..])
@@ -52,11 +54,11 @@ impl Http1Session {
     /// # Errors
     /// If nothing more can be written to the caller.
     pub async fn write(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> pingora::Result<()> {
-        let (line, before) = match head {
+        let (line, fields) = match head {
             Some(head) => (status_line(head.status), self.begin(head)),
-            None => (Cow::Borrowed(&[][..]), BytesMut::new()),
+            None => (Cow::Borrowed(&[][..]), Vec::new()),
         };
-        self.write_parts(&line, before, body, over).await
+        self.write_parts(&line, &fields, body, over).await
     }
 
     /// Writes bytes of a body whose head was written, and with `over` its end.
@@ -64,10 +66,10 @@ impl Http1Session {
     /// # Errors
     /// If nothing more can be written to the caller.
     pub async fn write_body(&mut self, body: Bytes, over: bool) -> pingora::Result<()> {
-        self.write_parts(&[], BytesMut::new(), body, over).await
+        self.write_parts(&[], &[], body, over).await
     }
 
-    async fn write_parts(&mut self, line: &[u8], mut before: BytesMut, body: Bytes, over: bool) -> pingora::Result<()> {
+    async fn write_parts(&mut self, line: &[u8], fields: &[u8], body: Bytes, over: bool) -> pingora::Result<()> {
         let chunked = self.sending == Sending::Chunked;
         let after = match (chunked, body.is_empty(), over) {
             (true, true, true) => LAST_CHUNK,
@@ -75,10 +77,9 @@ impl Http1Session {
             (true, false, false) => AFTER_CHUNK,
             _ => &[],
         };
-        if chunked && !body.is_empty() {
-            put_size(body.len(), &mut before);
-        }
-        let parts = Parts { line, before: &before, body: &body, after };
+        let (size, begin) = size_line(body.len());
+        let size = if chunked && !body.is_empty() { &size[begin..] } else { &[] };
+        let parts = Parts { line, fields, size, body: &body, after };
         let mut written = 0;
         let done = poll_fn(|cx| poll_write(Pin::new(&mut self.socket), cx, &parts, &mut written)).await;
         if let Err(error) = done {
@@ -92,7 +93,7 @@ impl Http1Session {
     }
 
     /// The lines of a head to its end. What follows it is sent in the way that it says.
-    fn begin(&mut self, head: ReplyHead) -> BytesMut {
+    fn begin(&mut self, head: ReplyHead) -> Vec<u8> {
         self.sending = if head.is_chunked() { Sending::Chunked } else { Sending::Length };
         // A request whose body was not read to its end leaves no place where the next one could begin.
         self.keep &= self.body_left() == 0;
@@ -114,13 +115,19 @@ fn status_line(status: StatusCode) -> Cow<'static, [u8]> {
     format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()).into_bytes().into()
 }
 
-/// The line before the data of a chunk.
-fn put_size(size: usize, out: &mut BytesMut) {
+/// The line before the data of a chunk, at the end of an array, and where it begins.
+fn size_line(mut size: usize) -> ([u8; 18], usize) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
-    out.reserve(digits as usize + 2);
-    out.extend((0..digits).rev().map(|digit| DIGITS[size >> (digit * 4) & 15]));
-    out.extend_from_slice(b"\r\n");
+    let mut line = *b"0000000000000000\r\n";
+    let mut begin = line.len() - AFTER_CHUNK.len();
+    loop {
+        begin -= 1;
+        line[begin] = DIGITS[size & 15];
+        size >>= 4;
+        if size == 0 || begin == 0 {
+            return (line, begin);
+        }
+    }
 }
 
 fn poll_write<S: AsyncWrite>(

@@ -3,6 +3,7 @@
 mod date;
 mod http1_session;
 mod http1_write;
+mod known_head;
 mod pingora_session;
 mod reply_head;
 pub mod socket;
@@ -12,6 +13,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::HttpTask;
 use spillway_plugins::auth::certificate::CertificateNames;
@@ -52,6 +54,14 @@ impl Session<'_> {
         match self {
             Session::Pingora(session) => session.req_header_mut(),
             Session::Http1(session) => session.head_mut(),
+        }
+    }
+
+    /// The first value of a field of the request's head: for names that few requests have.
+    pub fn rare_field(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        match self {
+            Session::Pingora(session) => session.req_header().headers.get(name),
+            Session::Http1(session) => session.rare_field(name),
         }
     }
 
@@ -201,7 +211,8 @@ impl Session<'_> {
     /// If nothing more can be written to the caller.
     pub async fn write(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> pingora::Result<()> {
         match self {
-            Session::Pingora(session) => session.downstream_session.response_duplex_vec(tasks(head, body, over)).await.map(drop),
+            // On the heap: it is far larger than the other, which would be moved with its length.
+            Session::Pingora(session) => Box::pin(session.downstream_session.response_duplex_vec(tasks(head, body, over))).await.map(drop),
             Session::Http1(session) => session.write(head, body, over).await,
         }
     }
@@ -212,7 +223,7 @@ impl Session<'_> {
     /// If nothing more can be written to the caller.
     pub async fn write_body(&mut self, body: Bytes, over: bool) -> pingora::Result<()> {
         match self {
-            Session::Pingora(session) => session.downstream_session.response_duplex_vec(tasks(None, body, over)).await.map(drop),
+            Session::Pingora(session) => Box::pin(session.downstream_session.response_duplex_vec(tasks(None, body, over))).await.map(drop),
             Session::Http1(session) => session.write_body(body, over).await,
         }
     }

@@ -1,6 +1,5 @@
 //! The head of an answer to a caller.
 
-use bytes::BytesMut;
 use http::{HeaderName, StatusCode};
 use pingora::http::ResponseHeader;
 
@@ -23,7 +22,7 @@ pub struct ReplyHead {
 impl ReplyHead {
     /// A head without fields.
     pub fn new(status: StatusCode) -> Self {
-        ReplyHead { status, sent_at: None, fields: FieldLines::behind(BytesMut::with_capacity(ROOM)) }
+        ReplyHead { status, sent_at: None, fields: FieldLines::behind(Vec::with_capacity(ROOM)) }
     }
 
     /// Adds a field of another head. `name` is in small letters, and `value` has no control characters: a parser has
@@ -49,7 +48,7 @@ impl ReplyHead {
 
     /// The lines of the fields as they are written, without those that each connection has of its own. More may be added
     /// behind them.
-    pub(super) fn into_lines(mut self) -> BytesMut {
+    pub(super) fn into_lines(mut self) -> Vec<u8> {
         for name in ["date", "connection"] {
             self.fields.remove_named(name);
         }
@@ -68,6 +67,10 @@ impl ReplyHead {
 impl HeadFields for ReplyHead {
     fn add(&mut self, name: &HeaderName, value: &[u8]) {
         self.fields.add(name, value);
+    }
+
+    fn add_own(&mut self, name: &HeaderName, value: &[u8]) {
+        self.fields.add_own(name, value);
     }
 
     fn remove(&mut self, name: &HeaderName) {

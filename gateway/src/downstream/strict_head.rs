@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use pingora::http::RequestHeader;
 use smallvec::SmallVec;
@@ -18,8 +18,24 @@ const MAX_FIELDS: usize = 64;
 /// What such a head begins with.
 const BEGINNING: &[u8] = b"POST /";
 
-/// Where a field stands in the head: its name and its value.
-type Place = (Range<usize>, Range<usize>);
+/// Where a field stands in the head: the beginnings and ends of its name and its value. They fit 16 bits, as the end of the head is
+/// behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place([u16; 4]);
+
+impl Place {
+    /// `None` if the value doesn't follow the name, or is too far away.
+    fn new(name: &Range<usize>, value: &Range<usize>) -> Option<Self> {
+        let [a, b, c, d] = [name.start, name.end, value.start, value.end].map(u16::try_from);
+        (name.end <= value.start).then_some(Place([a.ok()?, b.ok()?, c.ok()?, d.ok()?]))
+    }
+
+    /// Of the name, and of the value.
+    pub(super) fn ranges(self) -> (Range<usize>, Range<usize>) {
+        let [name, name_end, value, value_end] = self.0.map(usize::from);
+        (name..name_end, value..value_end)
+    }
+}
 
 /// What is known of a head by its bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +59,11 @@ pub struct StrictHead {
     /// Whether the caller closes the connection after this request.
     pub closes: bool,
     target: Range<usize>,
-    places: SmallVec<[Place; 24]>,
+    pub(super) places: SmallVec<[Place; 24]>,
+    /// Which of the fields is the length of the body.
+    pub(super) length_field: usize,
+    /// A bit for each other field that decides about framing.
+    pub(super) decisive: u64,
 }
 
 /// Looks at the bytes of a connection at which a head begins.
@@ -72,26 +92,31 @@ fn strict(bytes: &[u8], end: usize, parsed: &httparse::Request<'_, '_>) -> Optio
         let start = part.as_ptr() as usize - base;
         start..start + part.len()
     };
-    let mut head = StrictHead { end, body: 0, closes: false, target: place(target), places: SmallVec::new() };
+    let mut head = StrictHead { end, body: 0, closes: false, target: place(target), places: SmallVec::new(), length_field: 0, decisive: 0 };
     let (mut hosts, mut lengths, mut types, mut connections) = (0, 0, 0, 0);
     for field in parsed.headers.iter() {
         let (name, value) = (field.name, field.value);
+        let number = head.places.len();
         // By their lengths first: most fields are none of these.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
                 hosts += 1;
+                head.decisive |= 1 << number;
                 is_host(value).then_some(())?;
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
                 lengths += 1;
+                head.length_field = number;
                 head.body = length(value)?;
             }
             12 if name.eq_ignore_ascii_case("content-type") => {
                 types += 1;
+                head.decisive |= 1 << number;
                 is_json(value).then_some(())?;
             }
             10 if name.eq_ignore_ascii_case("connection") => {
                 connections += 1;
+                head.decisive |= 1 << number;
                 head.closes = closes(value)?;
             }
             6 if name.eq_ignore_ascii_case("expect") => return None,
@@ -99,7 +124,7 @@ fn strict(bytes: &[u8], end: usize, parsed: &httparse::Request<'_, '_>) -> Optio
             17 if name.eq_ignore_ascii_case("transfer-encoding") => return None,
             _ => {}
         }
-        head.places.push((place(name.as_bytes()), place(value)));
+        head.places.push(Place::new(&place(name.as_bytes()), &place(value))?);
     }
     (hosts == 1 && lengths == 1 && types == 1 && connections <= 1).then_some(head)
 }
@@ -167,7 +192,12 @@ fn closes(value: &[u8]) -> Option<bool> {
 impl StrictHead {
     /// Takes the head out of the bytes that [`scan`] looked at. `None` leaves them unchanged: it has a part that is not
     /// valid after all. The map of an earlier head is used again: its memory is there.
-    pub fn take(&self, bytes: &mut BytesMut, mut map: HeaderMap) -> Option<RequestHeader> {
+    pub fn take(&self, bytes: &mut BytesMut, map: HeaderMap) -> Option<RequestHeader> {
+        self.take_keeping(bytes, map).map(|(head, _)| head)
+    }
+
+    /// The same, and a copy of the bytes.
+    pub(super) fn take_keeping(&self, bytes: &mut BytesMut, mut map: HeaderMap) -> Option<(RequestHeader, Bytes)> {
         // A copy, so that the body behind it can be handed on without copying.
         let raw = Bytes::copy_from_slice(bytes.get(..self.end)?);
         let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -175,9 +205,10 @@ impl StrictHead {
         parts.uri = Uri::from_maybe_shared(raw.slice(self.target.clone())).ok()?;
         map.clear();
         map.reserve(self.places.len());
-        for (name, value) in &self.places {
-            let name = HeaderName::from_bytes(raw.get(name.clone())?).ok()?;
-            let value = HeaderValue::from_maybe_shared(raw.slice(value.clone())).ok()?;
+        for place in &self.places {
+            let (name, value) = place.ranges();
+            let name = HeaderName::from_bytes(raw.get(name)?).ok()?;
+            let value = HeaderValue::from_maybe_shared(raw.slice(value)).ok()?;
             map.append(name, value);
         }
         parts.headers = map;
@@ -185,8 +216,8 @@ impl StrictHead {
         let head = RequestHeader::from(parts);
         // A target that a URI changes is read by Pingora.
         (head.raw_path() == raw.get(self.target.clone())?).then_some(())?;
-        let _ = bytes.split_to(self.end);
-        Some(head)
+        bytes.advance(self.end);
+        Some((head, raw))
     }
 }
 

@@ -3,11 +3,14 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
+
+use super::fields::bit;
+use super::known_answers;
 
 /// Most bytes of a head. Positions fit 16 bits.
 pub const MOST_BYTES: usize = 65_535;
@@ -41,18 +44,20 @@ pub struct AnswerHead {
     /// The head.
     bytes: Bytes,
     /// The names of the fields one behind the other, in small letters.
-    names: String,
+    names: Arc<str>,
+    /// A bit for each name, so that most names that are not there need no search.
+    bits: u64,
     fields: Vec<Field>,
     map: OnceLock<Option<Box<ResponseHeader>>>,
 }
 
 /// Where a field's name is in all names, and its value in the head.
 #[derive(Debug, Clone, Copy)]
-struct Field {
-    name: u16,
-    name_end: u16,
-    value: u16,
-    value_end: u16,
+pub(super) struct Field {
+    pub(super) name: u16,
+    pub(super) name_end: u16,
+    pub(super) value: u16,
+    pub(super) value_end: u16,
 }
 
 impl Field {
@@ -77,6 +82,9 @@ impl AnswerHead {
     /// # Errors
     /// [`BadHead`]
     pub fn cut(buffer: &mut BytesMut) -> Result<Option<Self>, BadHead> {
+        if let Some(known) = known_answers::cut(buffer) {
+            return Ok(Some(known));
+        }
         if !b"HTTP/".starts_with(&buffer[..buffer.len().min(5)]) {
             return Err(BadHead::Start);
         }
@@ -104,8 +112,20 @@ impl AnswerHead {
         };
         let fields: Vec<Field> = answer.headers.iter().map(place).collect();
         names.make_ascii_lowercase();
-        let bytes = buffer.split_to(end);
-        Ok(Some(AnswerHead { status, version, bytes: bytes.freeze(), names, fields, map: OnceLock::new() }))
+        let bits = fields.iter().fold(0, |bits, field| bits | bit(&names[field.name()]));
+        let head = AnswerHead::new((status, version), buffer.split_to(end).freeze(), (names.into(), bits), fields);
+        known_answers::learn(&head);
+        Ok(Some(head))
+    }
+
+    /// Of its parts: the names with their bits, and where names and values are.
+    pub(super) fn new((status, version): (StatusCode, Version), bytes: Bytes, (names, bits): (Arc<str>, u64), fields: Vec<Field>) -> Self {
+        AnswerHead { status, version, bytes, names, bits, fields, map: OnceLock::new() }
+    }
+
+    /// The bytes, the names with their bits, and where names and values are.
+    pub(super) fn parts(&self) -> (&[u8], (&Arc<str>, u64), &[Field]) {
+        (&self.bytes, (&self.names, self.bits), &self.fields)
     }
 
     /// The fields in their order: names in small letters, values without the whitespace around them.
@@ -115,11 +135,15 @@ impl AnswerHead {
 
     /// The values of a field, whose name is given in small letters.
     pub fn all<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
-        self.fields.iter().filter(move |field| field.is(name, &self.names)).map(|field| &self.bytes[field.value()])
+        let fields = if self.bits & bit(name) == 0 { &[] } else { &self.fields[..] };
+        fields.iter().filter(move |field| field.is(name, &self.names)).map(|field| &self.bytes[field.value()])
     }
 
     /// The first value of a field, whose name is given in small letters.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
+        if self.bits & bit(name) == 0 {
+            return None;
+        }
         self.fields.iter().find(|field| field.is(name, &self.names)).map(|field| &self.bytes[field.value()])
     }
 

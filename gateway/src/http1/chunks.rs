@@ -95,6 +95,10 @@ impl Chunks {
     /// # Errors
     /// [`BadChunk`]; then nothing more of the connection can be used.
     pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Piece, BadChunk> {
+        if let Some((length, size)) = self.usual(buffer) {
+            buffer.advance(length);
+            self.0 = State::Data { left: size };
+        }
         let mut at = 0;
         loop {
             if let State::Data { left } = self.0 {
@@ -114,6 +118,29 @@ impl Chunks {
             };
             self.0 = after(self.0, *byte)?;
             at += 1;
+        }
+    }
+
+    /// The lines up to the next chunk's data, if they are all there and have no more than they need: their length, and the size.
+    fn usual(&self, bytes: &[u8]) -> Option<(usize, u64)> {
+        let begin = match self.0 {
+            State::Size { digits: 0, .. } => 0,
+            State::DataCr if bytes.starts_with(b"\r\n") => 2,
+            _ => return None,
+        };
+        let (mut at, mut size) = (begin, 0);
+        loop {
+            let digit = match *bytes.get(at)? {
+                digit @ b'0'..=b'9' => digit - b'0',
+                digit @ b'a'..=b'f' => digit - b'a' + 10,
+                b'\r' if size > 0 && bytes.get(at + 1) == Some(&b'\n') => return Some((at + 2, size)),
+                _ => return None,
+            };
+            size = size << 4 | u64::from(digit);
+            at += 1;
+            if at - begin > 8 {
+                return None;
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The head of a request to a backend as it is written (RFC 9112, sections 3 and 5).
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method};
 use pingora::http::RequestHeader;
 
@@ -38,11 +38,10 @@ impl RequestHead {
         if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
             return Err(Unwritable::Target);
         }
-        let mut line = BytesMut::with_capacity(USUAL.max(target.len() + USUAL / 2));
-        line.put_slice(method.as_str().as_bytes());
-        line.put_u8(b' ');
-        line.put_slice(target);
-        line.put_slice(b" HTTP/1.1\r\n");
+        let mut line = Vec::with_capacity(USUAL.max(target.len() + USUAL / 2));
+        for part in [method.as_str().as_bytes(), b" ", target, b" HTTP/1.1\r\n"] {
+            line.extend_from_slice(part);
+        }
         Ok(RequestHead { method, target: target.len(), fields: FieldLines::behind(line) })
     }
 
@@ -83,8 +82,8 @@ impl RequestHead {
     /// The bytes that are sent.
     pub fn into_bytes(self) -> Bytes {
         let mut bytes = self.fields.into_text();
-        bytes.put_slice(b"\r\n");
-        bytes.freeze()
+        bytes.extend_from_slice(b"\r\n");
+        bytes.into()
     }
 
     /// The fields as a map. Values are marked, so that none of them is logged or kept in a table of HTTP/2.
@@ -118,6 +117,10 @@ impl std::fmt::Debug for RequestHead {
 impl HeadFields for RequestHead {
     fn add(&mut self, name: &HeaderName, value: &[u8]) {
         self.fields.add(name, value);
+    }
+
+    fn add_own(&mut self, name: &HeaderName, value: &[u8]) {
+        self.fields.add_own(name, value);
     }
 
     fn remove(&mut self, name: &HeaderName) {

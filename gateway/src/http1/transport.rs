@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::joined_write;
+use crate::{joined_write, scratch};
 
 /// A silent connection is probed after this, this often, and is broken after this many probes without an answer.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
@@ -85,6 +85,9 @@ impl Transport {
         match self {
             Transport::Tcp(tcp) => {
                 if buffer.is_empty() {
+                    if room <= scratch::LENGTH {
+                        return scratch::poll_read(tcp, cx, buffer);
+                    }
                     ready!(tcp.poll_read_ready(cx))?;
                 }
                 reserve(buffer, room);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Transaction};
 
 use spillway_plugins::prices::Cost;
@@ -38,7 +39,8 @@ impl<'c> Insert<'c> {
             Cost::Unknown => (None, None),
         };
         self.number(2, Some(kind))?;
-        self.statement.raw_bind_parameter(3, std::str::from_utf8(&row.request).unwrap_or(""))?;
+        // An id is ASCII: SQLite needs no check.
+        self.statement.raw_bind_parameter(3, ToSqlOutput::Borrowed(ValueRef::Text(&row.request)))?;
         self.number(4, Some(count(row.attempt as u64)))?;
         self.number(5, Some(i64::from(row.answered)))?;
         if self.consumer != row.consumer {

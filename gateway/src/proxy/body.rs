@@ -21,7 +21,7 @@ use crate::request::{BodyBuffer, RequestBody, Timing};
 
 /// Answers `Expect: 100-continue`: the caller waits for this, and nothing else sends it.
 pub(super) async fn expectation(session: &mut Session<'_>) -> Result<(), IntakeError> {
-    let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
+    let Some(expected) = session.rare_field(&header::EXPECT) else { return Ok(()) };
     if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
         return Err(Refusal::Expectation.into());
     }
@@ -50,7 +50,10 @@ pub(super) async fn read_body(
 ) -> Result<bool, IntakeError> {
     let BodySink { body, timing, buffer } = into;
     let limit = rules.max_body;
-    let expected = headers::content_length(&session.req_header().headers);
+    let expected = match session.http1() {
+        Some(http1) => Some(http1.body_left()),
+        None => headers::content_length(&session.req_header().headers),
+    };
     if bounded && expected.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit }.into());
     }

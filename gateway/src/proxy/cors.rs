@@ -8,7 +8,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::headers;
 use crate::config::Server;
@@ -25,7 +25,7 @@ const EXPOSED: &str = "x-request-id, retry-after, retry-after-ms, x-should-retry
 /// Removes an `Origin` that the config doesn't allow.
 pub(super) fn take_in(session: &mut Session<'_>, server: &Server) {
     let origins = &server.cors_origins;
-    let Some(origin) = session.req_header().headers.get(ORIGIN) else { return };
+    let Some(origin) = session.rare_field(&ORIGIN) else { return };
     let is_allowed = origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes());
     if !is_allowed || session.req_header().headers.get_all(ORIGIN).iter().count() > 1 {
         session.req_header_mut().remove_header(&ORIGIN);
@@ -51,9 +51,9 @@ pub(super) fn preflight(session: &Session<'_>, request_id: &str) -> ReplyHead {
     head
 }
 
-/// Lets a page of an allowed origin read the answer.
-pub(super) fn allow(request: &HeaderMap, head: &mut impl HeadFields) {
-    let Some(origin) = request.get(ORIGIN) else { return };
+/// Lets a page of an allowed origin read the answer, if the request's head has one.
+pub(super) fn allow(origin: Option<&HeaderValue>, head: &mut impl HeadFields) {
+    let Some(origin) = origin else { return };
     head.set(&ACCESS_CONTROL_ALLOW_ORIGIN, origin.as_bytes());
     head.set(&ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED.as_bytes());
     head.add(&VARY, b"origin");

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, HeaderValue};
 
 use super::refusal::Refusal;
 use crate::clock::Tick;
@@ -13,16 +13,16 @@ use crate::config::scalar::DurationText;
 use crate::request::Facts;
 
 /// `x-spillway-deadline`: a duration from the request's arrival, such as `30s`, or a time in the form of RFC 3339.
-const HEADER: HeaderName = HeaderName::from_static("x-spillway-deadline");
+pub(super) const HEADER: HeaderName = HeaderName::from_static("x-spillway-deadline");
 /// A deadline that is further away is no different.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
-/// When the caller needs its answer, if it says so or its consumer does.
+/// When the caller needs its answer, if the header says so or its consumer does.
 ///
 /// # Errors
 /// The header has another form.
-pub(super) fn read(headers: &HeaderMap, facts: &Facts) -> Result<Option<Tick>, Refusal> {
-    let left = match headers.get(HEADER) {
+pub(super) fn read(header: Option<&HeaderValue>, facts: &Facts) -> Result<Option<Tick>, Refusal> {
+    let left = match header {
         None => facts.consumer().and_then(|consumer| consumer.deadline),
         Some(value) => match value.to_str().ok().and_then(|text| left(text.trim(), facts.arrived_at)) {
             Some(left) => Some(left),

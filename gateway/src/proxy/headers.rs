@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
@@ -147,8 +146,8 @@ pub fn describe(head: &mut impl HeadFields, backend: Option<&str>, attempts: usi
         head.set(&X_SPILLWAY_BACKEND, backend.as_bytes());
     }
     let mut digits = itoa::Buffer::new();
-    head.set(&X_SPILLWAY_ATTEMPTS, digits.format(attempts).as_bytes());
-    head.set(&X_SPILLWAY_OVERHEAD_US, digits.format(micros(overhead.unwrap_or_default())).as_bytes());
+    head.set_own(&X_SPILLWAY_ATTEMPTS, digits.format(attempts).as_bytes());
+    head.set_own(&X_SPILLWAY_OVERHEAD_US, digits.format(micros(overhead.unwrap_or_default())).as_bytes());
 }
 
 /// Adds what is left of the caller's rates, in OpenAI's form. If the caller has limits here, those of the upstream are
@@ -173,19 +172,12 @@ fn is_rate(name: &str) -> bool {
 
 /// Adds each rate that there is to send.
 fn add_rates(head: &mut impl HeadFields, remaining: &Remaining) {
-    let mut text = BytesMut::with_capacity(32);
-    let mut add = |name: &HeaderName, text: &mut BytesMut| {
-        head.add(name, text);
-        text.clear();
-    };
+    let mut digits = itoa::Buffer::new();
     for (names, counter) in [(&REQUESTS, remaining.requests), (&TOKENS, remaining.tokens)] {
         let (Some(Counter { limit, remaining, reset }), [of_limit, of_remaining, of_reset]) = (counter, names) else { continue };
-        digits(&mut text, limit);
-        add(of_limit, &mut text);
-        digits(&mut text, remaining);
-        add(of_remaining, &mut text);
-        go_duration(&mut text, reset);
-        add(of_reset, &mut text);
+        head.add_own(of_limit, digits.format(limit).as_bytes());
+        head.add_own(of_remaining, digits.format(remaining).as_bytes());
+        head.add_own(of_reset, go_duration(reset, &mut [0; 32]));
     }
 }
 
@@ -203,29 +195,36 @@ static TOKENS: RateNames = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// Writes a duration in the format of Go, which OpenAI uses: `12ms`, `1.5s`, `1m0s`.
-fn go_duration(text: &mut BytesMut, time: Duration) {
+/// Writes a duration in the format of Go, which OpenAI uses: `12ms`, `1.5s`, `1m0s`. Returns what is written.
+fn go_duration(time: Duration, text: &mut [u8; 32]) -> &[u8] {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let mut digits = itoa::Buffer::new();
+    let mut end = 0;
+    let mut put = |part: &[u8]| {
+        // The longest has 24 bytes.
+        if let Some(place) = text.get_mut(end..end + part.len()) {
+            place.copy_from_slice(part);
+            end += part.len();
+        }
+    };
     if millis < 1000 {
-        digits(text, millis);
-        return text.extend_from_slice(b"ms");
+        put(digits.format(millis).as_bytes());
+        put(b"ms");
+        return &text[..end];
     }
     if millis >= 60_000 {
-        digits(text, millis / 60_000);
-        text.extend_from_slice(b"m");
+        put(digits.format(millis / 60_000).as_bytes());
+        put(b"m");
     }
-    digits(text, millis % 60_000 / 1000);
+    put(digits.format(millis % 60_000 / 1000).as_bytes());
     let rest = millis % 1000;
     if rest > 0 {
         let thousandths = [b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8];
         let zeros = thousandths.iter().rev().take_while(|digit| **digit == b'0').count();
-        text.extend_from_slice(&thousandths[..thousandths.len() - zeros]);
+        put(&thousandths[..thousandths.len() - zeros]);
     }
-    text.extend_from_slice(b"s");
-}
-
-fn digits(text: &mut BytesMut, number: u64) {
-    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    put(b"s");
+    &text[..end]
 }
 
 /// The head of an upstream's answer, as a map or as it came.
@@ -257,9 +256,19 @@ impl UpstreamHead for AnswerHead {
     }
 }
 
-/// The head for the caller, made from an upstream's head and what is left of the caller's rates. `chunked` if the
-/// body's length is unknown.
-pub fn for_caller(upstream: &impl UpstreamHead, request_id: &str, chunked: bool, remaining: &Remaining) -> ReplyHead {
+/// How an answer's body is sent to a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// As long as the upstream's head says, if it does.
+    Upstreams,
+    /// So long.
+    Of(usize),
+    /// In chunks.
+    Chunked,
+}
+
+/// The head for the caller, made from an upstream's head and what is left of the caller's rates.
+pub fn for_caller(upstream: &impl UpstreamHead, request_id: &str, length: Length, remaining: &Remaining) -> ReplyHead {
     let rates = has_rates(remaining);
     let nominated = nominated_in(upstream.fields().filter(|(name, _)| *name == "connection").map(|(_, value)| value));
     let stays = |name: &str| is_hop_by_hop(name) || is_upstreams_own(name) || (rates && is_rate(name)) || is_among(name, &nominated);
@@ -267,13 +276,15 @@ pub fn for_caller(upstream: &impl UpstreamHead, request_id: &str, chunked: bool,
     head.add(&X_REQUEST_ID, request_id.as_bytes());
     add_rates(&mut head, remaining);
     for (name, value) in upstream.fields() {
-        let is_passed_on = !stays(name) && (!chunked || name != "content-length");
+        let is_passed_on = !stays(name) && (length == Length::Upstreams || name != "content-length");
         if is_passed_on {
             head.add_parsed(name, value);
         }
     }
-    if chunked {
-        head.add(&header::TRANSFER_ENCODING, b"chunked");
+    match length {
+        Length::Upstreams => {}
+        Length::Of(length) => head.add_own(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes()),
+        Length::Chunked => head.add_own(&header::TRANSFER_ENCODING, b"chunked"),
     }
     head
 }
@@ -339,11 +350,7 @@ mod tests {
 
     #[test]
     fn resets_are_told_as_openai_tells_them() {
-        let told = |millis| {
-            let mut text = BytesMut::new();
-            go_duration(&mut text, Duration::from_millis(millis));
-            String::from_utf8(text.to_vec()).unwrap()
-        };
+        let told = |millis| String::from_utf8(go_duration(Duration::from_millis(millis), &mut [0; 32]).to_vec()).unwrap();
         assert_eq!([told(0), told(12), told(1500), told(60_000), told(90_951)], ["0ms", "12ms", "1.5s", "1m0s", "1m30.951s"]);
         assert_eq!([told(1020), told(61_005)], ["1.02s", "1m1.005s"]);
         let counter = |limit| Some(Counter { limit, remaining: limit / 2, reset: Duration::from_secs(2) });
@@ -360,7 +367,7 @@ mod tests {
         let counter = |limit| Some(Counter { limit, remaining: limit - 1, reset: Duration::from_secs(1) });
         let upstream = ResponseHeader::build(200, None).unwrap();
         for (requests, tokens) in [(None, None), (counter(10), None), (None, counter(20)), (counter(10), counter(20))] {
-            let head = for_caller(&upstream, "id", false, &Remaining { requests, tokens });
+            let head = for_caller(&upstream, "id", Length::Upstreams, &Remaining { requests, tokens });
             let told = |name: &str| head.get(name).map(|value| std::str::from_utf8(value).unwrap());
             assert_eq!(told("x-request-id"), Some("id"));
             assert_eq!(told("x-ratelimit-limit-requests"), requests.map(|_| "10"));
@@ -386,7 +393,7 @@ mod tests {
                 vec!["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
             ),
         ] {
-            let head = for_caller(&upstream, "id", false, &remaining).to_pingora();
+            let head = for_caller(&upstream, "id", Length::Upstreams, &remaining).to_pingora();
             let mut other = upstream.clone();
             rate_limits(&mut other, &remaining);
             for head in [&*head, &other] {
@@ -411,7 +418,7 @@ mod tests {
         ] {
             upstream.append_header(name, value).unwrap();
         }
-        let head = for_caller(&upstream, "ours", false, &Remaining::default());
+        let head = for_caller(&upstream, "ours", Length::Upstreams, &Remaining::default());
         let mut pairs = pairs(&head);
         pairs.sort_unstable();
         assert_eq!(pairs, [("content-length", "3"), ("content-type", "text/plain"), ("x-request-id", "ours")]);

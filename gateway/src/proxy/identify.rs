@@ -68,7 +68,7 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session<'_>, facts: &m
 
 /// On whose behalf the gateway asks, if it made this request itself.
 fn own_request(gateway: &Gateway, session: &Session<'_>) -> Option<OnBehalfOf> {
-    gateway.internal.take(session.req_header().headers.get(self_request::HEADER)?.as_bytes())
+    gateway.internal.take(session.rare_field(&self_request::HEADER)?.as_bytes())
 }
 
 fn look_up(session: &Session<'_>, certificate: Option<&CertificateNames>, facts: &Facts, now: i64) -> Result<Caller, Denied> {

@@ -61,9 +61,8 @@ fn prepare(gateway: &Gateway, session: &mut Session<'_>, facts: &mut Facts) {
     cors::take_in(session, server);
     let head = session.req_header();
     facts.dialect = operation::dialect_of(head.uri.path());
-    facts.id = head
-        .headers
-        .get(headers::X_REQUEST_ID)
+    facts.id = session
+        .rare_field(&headers::X_REQUEST_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
         .map_or_else(request_id::new, str::to_owned);
@@ -78,7 +77,9 @@ async fn steps(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCt
     if session.req_header().raw_path().len() > MAX_TARGET {
         return Err(Refusal::TargetTooLong { limit: MAX_TARGET }.into());
     }
-    query_key::to_header(session.req_header_mut()).map_err(|_| Refusal::Head { what: "the request's query can't be read" })?;
+    if let Some(found) = query_key::found(session.req_header()) {
+        query_key::to_header(session.req_header_mut(), found).map_err(|_| Refusal::Head { what: "the request's query can't be read" })?;
+    }
     if gateway.in_flight_now() > ctx.facts.runtime.config.server.max_in_flight {
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
     }
@@ -91,7 +92,7 @@ async fn steps(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCt
     }
     identify(gateway, session, &mut ctx.facts, &mut ctx.timing).await?;
     has_room(gateway, &ctx.facts, &mut ctx.counted)?;
-    ctx.facts.needed_by = deadline::read(&session.req_header().headers, &ctx.facts)?;
+    ctx.facts.needed_by = deadline::read(session.rare_field(&deadline::HEADER), &ctx.facts)?;
     ctx.facts.tags = metering::tags(&ctx.facts.runtime.config.usage, &session.req_header().headers);
     if let Some(socket) = session.pingora().filter(|session| responses_socket::is_asked(session)) {
         return Box::pin(responses_socket::serve(gateway, socket, &mut ctx.facts, &mut ctx.timing, &mut ctx.counted, &mut ctx.reply)).await;

@@ -12,7 +12,7 @@ use spillway_plugins::sse::{Fate, Splitter};
 
 use super::books::OwnAnswer;
 use super::{gateway_headers, headers, respond, transformed};
-use crate::downstream::{HeadFields as _, Session};
+use crate::downstream::Session;
 use crate::gateway::Gateway;
 use crate::request::{End, ModelRequest};
 
@@ -51,8 +51,7 @@ pub(super) async fn say(
     (upstream, body): (ResponseHeader, Bytes),
 ) -> End {
     let status = upstream.status;
-    let mut head = headers::for_caller(&upstream, &own.facts.id, false, &own.remaining);
-    head.set(&header::CONTENT_LENGTH, itoa::Buffer::new().format(body.len()).as_bytes());
+    let mut head = headers::for_caller(&upstream, &own.facts.id, headers::Length::Of(body.len()), &own.remaining);
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
     transformed::response(own.facts, model_request, &mut head);
     gateway_headers::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts.records.len());

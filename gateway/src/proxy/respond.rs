@@ -1,5 +1,6 @@
 //! Writes the gateway's own answers: errors in the format of the API that was called, and JSON.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -121,9 +122,11 @@ pub async fn send(
 ) -> pingora::Result<()> {
     if let Some(head) = &mut head {
         head.sent_at.get_or_insert_with(|| clock.wall().timestamp());
-        cors::allow(&session.req_header().headers, head);
+        cors::allow(session.rare_field(&header::ORIGIN), head);
     }
-    clock.within(limit, session.write(head, body, over)).await.unwrap_or_else(does_not_read)
+    // Pinned here, so that it isn't moved on the way.
+    let writing = pin!(session.write(head, body, over));
+    clock.within(limit, writing).await.unwrap_or_else(does_not_read)
 }
 
 /// Writes bytes of a body whose head was sent, within a time limit, and with `over` its end.
@@ -131,7 +134,8 @@ pub async fn send(
 /// # Errors
 /// As for [`send`].
 pub async fn send_body(session: &mut Session<'_>, body: Bytes, over: bool, (limit, clock): (Duration, &Clock)) -> pingora::Result<()> {
-    clock.within(limit, session.write_body(body, over)).await.unwrap_or_else(does_not_read)
+    let writing = pin!(session.write_body(body, over));
+    clock.within(limit, writing).await.unwrap_or_else(does_not_read)
 }
 
 fn does_not_read() -> pingora::Result<()> {

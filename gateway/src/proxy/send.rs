@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use pingora::http::RequestHeader;
 use smallvec::SmallVec;
+use spillway_plugins::json::write_text;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::is_asked_for;
@@ -192,7 +193,11 @@ fn model_edit(
         (Some(range), _) if named == ModelInBody::Forbidden => Some(without_member(body.bytes(), range)),
         (Some(_), Some(model)) if model == deployment => None,
         (Some(range), _) if model_request.api.is_multipart() => edit(range.clone(), deployment.to_owned()),
-        (Some(range), _) => edit(range.clone(), serde_json::Value::from(deployment).to_string()),
+        (Some(range), _) => {
+            let mut name = Vec::with_capacity(deployment.len() + 2);
+            write_text(deployment, &mut name);
+            Some(Edit { range: range.clone(), replacement: name.into() })
+        }
         // This target's URL names the model, as the caller's did.
         (None, _) if named != ModelInBody::Required => None,
         (None, _) if model_request.api.is_multipart() => edit(0..0, headers::model_part(caller, deployment)),

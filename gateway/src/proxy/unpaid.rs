@@ -8,6 +8,7 @@ use crate::attempt_outcome::AttemptOutcome;
 use crate::clock::{Tick, micros};
 use crate::gateway::Gateway;
 use crate::ledger::refusals::Refusal;
+use crate::ledger::row::RequestId;
 use crate::request::{AttemptRecord, ModelRequest};
 use spillway_plugins::retry::ThrottleScope;
 
@@ -30,7 +31,7 @@ pub(super) fn record(gateway: &Gateway, over: &FinishedRequest<'_>, input_bound:
 fn common(over: &FinishedRequest<'_>, model_request: &ModelRequest, tokens: Option<u64>) -> Refusal {
     Refusal {
         at: over.facts.arrived_at.timestamp_micros(),
-        request: over.facts.id.as_bytes().into(),
+        request: RequestId::from_slice(over.facts.id.as_bytes()),
         attempt: 0,
         consumer: over.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
         api: Some(model_request.api),

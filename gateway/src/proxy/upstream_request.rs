@@ -75,16 +75,16 @@ impl UpstreamRequest<'_> {
             Framing::Whole(_) | Framing::Socket => None,
         };
         if let Some(length) = length {
-            head.add(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+            head.add_own(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
         } else if self.framing == Framing::Streamed(None) {
-            head.add(&header::TRANSFER_ENCODING, b"chunked");
+            head.add_own(&header::TRANSFER_ENCODING, b"chunked");
         }
         if self.framing == Framing::Socket {
             self.upgrade(&mut head)?;
         }
         head.require(&headers::X_REQUEST_ID, self.id.as_bytes())?;
         // A compressed answer would have to be decoded to count its usage.
-        head.add(&header::ACCEPT_ENCODING, b"identity");
+        head.add_own(&header::ACCEPT_ENCODING, b"identity");
         if matches!(self.target, RequestTarget::Model { api: Api::Messages, .. }) && head.get("anthropic-version").is_none() {
             head.add(&ANTHROPIC_VERSION, b"2023-06-01");
         }

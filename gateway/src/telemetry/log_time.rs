@@ -29,6 +29,11 @@ impl LogTime {
         LogTime(text)
     }
 
+    /// Its bytes, which are ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()

@@ -9,7 +9,7 @@ mod keys;
 pub use digest::{Digest, ParseDigestError, Pepper, digest};
 pub use keys::{KeyDigests, KeyTable, Stored, Validity};
 
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 
 /// The credential that a caller sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,32 +34,63 @@ impl<'h> Credential<'h> {
     }
 }
 
-/// Headers that contain a key.
-const KEYS: [HeaderName; 3] =
-    [HeaderName::from_static("api-key"), HeaderName::from_static("x-api-key"), HeaderName::from_static("ocp-apim-subscription-key")];
-
 /// Finds the caller's credential in its headers.
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {
-    let mut found = Credential::None;
-    let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| bearer_token(value.as_bytes())).map(Credential::Bearer);
-    let keys = KEYS.into_iter().flat_map(|name| headers.get_all(name)).map(|value| Credential::Key(value.as_bytes()));
-    for given in bearer.chain(keys).chain(offered(headers)).filter(|given| given.value().is_some_and(|value| !value.is_empty())) {
-        match found {
-            Credential::None => found = given,
-            before if before.value() == given.value() => {}
-            _ => return Credential::Ambiguous,
+    // One that is given in several headers is what the first of these makes it.
+    let (mut bearer, mut key, mut offered) = (Given::Nothing, Given::Nothing, Given::Nothing);
+    for (name, value) in headers {
+        let value = value.as_bytes();
+        match name.as_str() {
+            "authorization" => bearer.add(bearer_token(value).unwrap_or_default()),
+            "api-key" | "x-api-key" | "ocp-apim-subscription-key" => key.add(value),
+            "sec-websocket-protocol" => offered_in(value).for_each(|key| offered.add(key)),
+            _ => {}
         }
     }
-    found
+    let mut all = bearer;
+    [key, offered].into_iter().for_each(|other| all.join(other));
+    match (all, key) {
+        (Given::Nothing, _) => Credential::None,
+        (Given::Several, _) => Credential::Ambiguous,
+        (Given::One(value), Given::One(_)) if bearer == Given::Nothing => Credential::Key(value),
+        (Given::One(value), _) => Credential::Bearer(value),
+    }
+}
+
+/// The different values of one kind of credential.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Given<'h> {
+    Nothing,
+    One(&'h [u8]),
+    Several,
+}
+
+impl<'h> Given<'h> {
+    /// Adds a value; an empty one is none.
+    fn add(&mut self, value: &'h [u8]) {
+        match self {
+            _ if value.is_empty() => {}
+            Given::Nothing => *self = Given::One(value),
+            Given::One(before) if *before == value => {}
+            _ => *self = Given::Several,
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        match other {
+            Given::Nothing => {}
+            Given::One(value) => self.add(value),
+            Given::Several => *self = Given::Several,
+        }
+    }
 }
 
 /// Credentials in the subprotocols besides `realtime`: a browser can't set another header.
-fn offered(headers: &HeaderMap) -> impl Iterator<Item = Credential<'_>> {
+fn offered_in(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     const BEGIN: &[u8] = b"openai-insecure-api-key.";
-    let names = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    names.filter_map(|name| {
+    value.split(|byte| *byte == b',').filter_map(|name| {
         let (begin, key) = name.trim_ascii().split_at_checked(BEGIN.len())?;
-        begin.eq_ignore_ascii_case(BEGIN).then_some(Credential::Bearer(key))
+        begin.eq_ignore_ascii_case(BEGIN).then_some(key)
     })
 }
 

@@ -45,7 +45,8 @@ impl Value {
     /// A non-negative integer.
     pub fn as_u64(&self, text: &[u8]) -> Option<u64> {
         let digits = (self.kind == Kind::Number).then(|| self.bytes(text))?;
-        std::str::from_utf8(digits).ok()?.parse().ok()
+        let digit = |sum: u64, byte: &u8| sum.checked_mul(10)?.checked_add(byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?);
+        digits.iter().try_fold(0, digit).filter(|_| !digits.is_empty())
     }
 
     /// `true` or `false`.

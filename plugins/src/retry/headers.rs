@@ -92,6 +92,22 @@ impl QuotaHeaders {
         }
     }
 
+    /// Takes a number as most vendors write it: only digits. `None` if the value has another form.
+    fn take_plain(&mut self, part: Part, value: &[u8]) -> Option<()> {
+        // So short that it is exact in every number's type.
+        let is_plain = (1..=15).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+        let number = is_plain.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))?;
+        match part {
+            Part::Reset => self.quota.reset = Some(Duration::from_secs(number)),
+            Part::Remaining => self.quota.remaining = Some(number),
+            Part::Limit => {
+                self.unknown = number == 0;
+                self.quota.limit = Some(number).filter(|limit| *limit > 0);
+            }
+        }
+        Some(())
+    }
+
     fn finish(self) -> Quota {
         Quota { remaining: self.quota.remaining.filter(|_| !self.unknown), ..self.quota }
     }
@@ -117,11 +133,19 @@ pub fn read_signal_of<'h>(fields: impl Iterator<Item = (&'h str, &'h [u8])>, now
     let mut waits = Waits::default();
     for (name, value) in fields {
         let Some(field) = field(name) else { continue };
-        let Ok(text) = std::str::from_utf8(value) else { continue };
-        match field {
-            Field::Requests(part) => requests.take(part, text.trim(), &mut now),
-            Field::Tokens(window, part) => tokens[window].take(part, text.trim(), &mut now),
-            Field::Wait => waits.take(name, text.trim(), &mut now),
+        let quota = match field {
+            Field::Requests(part) => Some((&mut requests, part)),
+            Field::Tokens(window, part) => Some((&mut tokens[window], part)),
+            Field::Wait => None,
+        };
+        if let Some((quota, part)) = quota {
+            if quota.take_plain(part, value).is_none()
+                && let Ok(text) = std::str::from_utf8(value)
+            {
+                quota.take(part, text.trim(), &mut now);
+            }
+        } else if let Ok(text) = std::str::from_utf8(value) {
+            waits.take(name, text.trim(), &mut now);
         }
     }
     let tokens = tokens

@@ -39,12 +39,11 @@ const END: usize = 16 * 1024;
 
 /// The usage in a complete plain JSON answer, and the service tier that it names.
 pub fn read_whole(answer: &[u8]) -> Reported {
-    static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
     // It is not in `usage`, and not always next to it.
     static TOOLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_usage\""));
     static TIER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"service_tier\""));
     let end = &answer[answer.len().saturating_sub(END)..];
-    let found = KEY.rfind(end).map(|at| &end[at + KEY.needle().len()..]);
+    let found = last_usage(end).map(|at| &end[at..]);
     // Mostly it is named once, if at all.
     let named = TIER.find_iter(answer).last().map(|at| &answer[at + TIER.needle().len()..]);
     if found.is_none() && named.is_none() && end.len() == answer.len() {
@@ -64,6 +63,19 @@ pub fn read_whole(answer: &[u8]) -> Reported {
     let mut whole = AnswerUsage::default();
     whole.push(answer);
     whole.read()
+}
+
+/// Where the text after the last `"usage"` begins.
+fn last_usage(text: &[u8]) -> Option<usize> {
+    const KEY: &[u8] = b"\"usage\"";
+    /// Where it mostly is. Searching forwards is faster, but needs all of it.
+    const NEAR: usize = 512;
+    static FORWARDS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
+    static BACKWARDS: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(KEY));
+    let near = text.len().saturating_sub(NEAR);
+    let found = FORWARDS.find_iter(&text[near..]).last().map(|at| near + at);
+    let found = found.or_else(|| BACKWARDS.rfind(&text[..(near + KEY.len()).min(text.len())]));
+    found.map(|at| at + KEY.len())
 }
 
 /// The value of a key at the top level, from the text after the key. Quotes inside texts are escaped, so `"usage"` is

@@ -55,13 +55,13 @@ proptest! {
             prop_assert_eq!(values, ours);
         }
         let lines: String = model.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        prop_assert_eq!(head.into_text(), first + &lines);
+        prop_assert_eq!(head.into_text(), (first + &lines).into_bytes());
     }
 }
 
 #[test]
 fn a_value_can_not_become_a_line() {
-    let mut head = FieldLines::behind(BytesMut::new());
+    let mut head = FieldLines::behind(Vec::new());
     for value in ["a\r\nx: y", "a\nb", "\u{7f}", "\0"] {
         head.add(&HeaderName::from_static("x-a"), value.as_bytes());
     }
@@ -70,7 +70,7 @@ fn a_value_can_not_become_a_line() {
 
 #[test]
 fn a_value_is_not_shown() {
-    let mut head = FieldLines::behind(BytesMut::new());
+    let mut head = FieldLines::behind(Vec::new());
     head.add(&http::header::AUTHORIZATION, b"CANARY");
     assert_eq!(format!("{head:?}"), r#"["authorization"]"#);
 }

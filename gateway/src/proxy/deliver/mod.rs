@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{StatusCode, Version};
 use smallvec::SmallVec;
 use spillway_plugins::rescue::Continuation;
 use spillway_plugins::retry::{self, Credentials};
@@ -39,7 +39,7 @@ use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::{Clock, Tick};
 use crate::config::OnDisconnect;
-use crate::downstream::{HeadFields as _, Session};
+use crate::downstream::Session;
 use crate::http1::answer_head::AnswerHead;
 use crate::request::{Facts, Reply};
 
@@ -240,13 +240,15 @@ impl<'g> Deliverer<'_, '_, 'g> {
         let length = held.iter().map(Bytes::len).sum::<usize>();
         let chunked = self.ctx.reply.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
-        let mut head = headers::for_caller(upstream, &self.ctx.facts.id, chunked && !http_1_0, &self.ctx.metering.remaining);
         // RFC 9110, 8.6: these have no length.
         let lengthless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let sent_in = match chunked {
+            true if !http_1_0 => headers::Length::Chunked,
+            false if over && !lengthless => headers::Length::Of(length),
+            _ => headers::Length::Upstreams,
+        };
+        let mut head = headers::for_caller(upstream, &self.ctx.facts.id, sent_in, &self.ctx.metering.remaining);
         head.sent_at = Some(self.ctx.facts.wall_at(now).timestamp());
-        if !chunked && over && !lengthless {
-            head.set(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
-        }
         if self.ctx.reply.streamed {
             headers::never_buffered(&mut head);
         }

@@ -12,6 +12,7 @@ use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
 use crate::gateway::Gateway;
+use crate::ledger::row::RequestId;
 use crate::ledger::{Cost, Row};
 use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::books::Books;
@@ -49,7 +50,7 @@ impl Charge {
         let row = Row {
             at: books.facts.arrived_at.timestamp_millis(),
             at_us: books.facts.micros_of_arrival(),
-            request: books.facts.id.as_bytes().into(),
+            request: RequestId::from_slice(books.facts.id.as_bytes()),
             attempt: books.attempts.records.len() + 1,
             answered,
             consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),

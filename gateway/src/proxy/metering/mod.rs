@@ -27,6 +27,7 @@ use crate::attempt_outcome::AttemptOutcome;
 use crate::clock::{Tick, micros};
 use crate::config::UsageRules;
 use crate::gateway::Gateway;
+use crate::ledger::row::RequestId;
 use crate::ledger::{Cost, Ledger, MemberLabels, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
@@ -258,7 +259,7 @@ async fn book_unasked(
     let row = Row {
         at: books.facts.arrived_at.timestamp_millis(),
         at_us: books.facts.micros_of_arrival(),
-        request: books.facts.id.as_bytes().into(),
+        request: RequestId::from_slice(books.facts.id.as_bytes()),
         attempt: 1,
         answered: true,
         consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),

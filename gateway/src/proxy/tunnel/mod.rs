@@ -323,7 +323,7 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, tunnelled: 
     }
     transformed::response(books.facts, model_request, head);
     headers::rate_limits(head, &books.metering.remaining);
-    cors::allow(&session.req_header().headers, head);
+    cors::allow(session.req_header().headers.get(header::ORIGIN), head);
     head.insert_header(headers::X_REQUEST_ID, books.facts.id.as_str())?;
     if let Some(attempt) = &tunnel.attempt {
         gateway_headers::describe(

@@ -43,7 +43,7 @@ pub(super) fn write(line: &RequestLine<'_>, to: &mut Vec<u8>) {
     } = line;
     let mut members = Members(to);
     // Digits and marks of a time.
-    members.plain("{\"time\":", time.as_str());
+    members.plain("{\"time\":", time.as_bytes());
     members.text(",\"id\":", id);
     if let Some(trace) = trace_id {
         members.text(",\"trace_id\":", &trace.to_string());
@@ -98,13 +98,13 @@ impl Members<'_> {
 
     /// A text of the gateway's own: it has nothing that must be escaped.
     fn label(&mut self, name: &'static str, value: &'static str) {
-        self.plain(name, value);
+        self.plain(name, value.as_bytes());
     }
 
-    fn plain(&mut self, name: &'static str, value: &str) {
+    fn plain(&mut self, name: &'static str, value: &[u8]) {
         self.put(name);
         self.put("\"");
-        self.put(value);
+        self.0.extend_from_slice(value);
         self.put("\"");
     }
 
