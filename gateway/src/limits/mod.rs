@@ -18,7 +18,7 @@ mod tests;
 mod throttles;
 mod usage_history;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,6 +107,8 @@ struct Inherited {
     tallies: HashMap<String, Tally>,
     /// What it was granted, and isn't in its usage yet.
     granted: HashMap<u64, Permit>,
+    /// What it doesn't use, before it was granted.
+    waived: HashSet<u64>,
     /// The old process has ended.
     over: bool,
 }
@@ -115,7 +117,9 @@ impl Inherited {
     /// Keeps what the old process was granted until that counts there.
     fn hold(&mut self, number: u64, permit: Permit) {
         // Nobody is left who would use it after it has ended.
-        if !self.over {
+        if self.over || self.waived.remove(&number) {
+            permit.revoke();
+        } else {
             self.granted.insert(number, permit);
         }
     }
@@ -203,7 +207,12 @@ impl Limits {
             }
         }
         // For a moment it counts twice, rather than not at all.
-        counted.iter().filter_map(|number| inherited.granted.remove(number)).for_each(Permit::revoke);
+        for number in counted {
+            match inherited.granted.remove(number) {
+                Some(permit) => permit.revoke(),
+                None => drop(inherited.waived.insert(*number)),
+            }
+        }
     }
 
     /// The old process has ended, and reports nothing more.
@@ -212,6 +221,7 @@ impl Limits {
             let mut inherited = self.inherited.lock();
             // The tallies are kept for unlisted consumers that haven't come yet.
             inherited.over = true;
+            inherited.waived.clear();
             let open = inherited.tallies.iter().filter(|(_, tally)| tally.is_open());
             let ended: Vec<_> = open.map(|(name, tally)| (name.clone(), tally.clone().ended())).collect();
             (inherited.ahead, ended, std::mem::take(&mut inherited.granted))

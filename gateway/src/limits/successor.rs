@@ -62,6 +62,24 @@ impl Drop for Grant {
     }
 }
 
+/// A question without an answer. If this is dropped before there is one, the new process is told at once that what it may grant is not
+/// used: this process may end before the answer comes.
+struct Unanswered<'s> {
+    number: u64,
+    successor: &'s Successor,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let Unanswered { number, successor } = self;
+        let is_unanswered = successor.waiting.lock().as_mut().is_some_and(|waiting| waiting.remove(number).is_some());
+        if is_unanswered {
+            successor.counted.lock().push(*number);
+            successor.has_counted.notify_one();
+        }
+    }
+}
+
 impl Successor {
     pub(super) fn new() -> (Arc<Self>, mpsc::Receiver<Question>) {
         let (questions, receiver) = mpsc::channel(QUEUE);
@@ -85,6 +103,7 @@ impl Successor {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().as_mut()?.insert(number, sender);
+        let _unanswered = Unanswered { number, successor: self };
         place.send(Question::new(number, path, demand));
         receiver.await.ok()
     }

@@ -1,6 +1,7 @@
 //! Several nodes share the limits of a tree, on injected time: through the real scripts in a real Redis, and through a model
 //! of them, which is quicker.
 
+mod late;
 mod many;
 mod model;
 mod real;
