@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use spillway_plugins::cache::CacheKey;
+use spillway_plugins::cache::{CacheKey, KeyState};
 use tokio::sync::watch;
 
 /// The state of a flight: of one request that others wait for.
@@ -24,7 +24,7 @@ pub enum FlightState {
 const SHARDS: usize = 16;
 
 /// The flights under way, each with its channel if somebody waits for it: mostly nobody does.
-type Shard = Mutex<HashMap<CacheKey, Option<watch::Sender<FlightState>>>>;
+type Shard = Mutex<HashMap<CacheKey, Option<watch::Sender<FlightState>>, KeyState>>;
 
 /// The flights under way.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,9 @@ pub mod semantic;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spillway_plugins::cache::{CacheKey, Entry, Memory};
+use arc_swap::ArcSwap;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use spillway_plugins::cache::{CacheKey, Entry, KeyKind, KeySecret, Memory};
 
 use crate::clock::Clock;
 use crate::config::{self, CacheRules, ExactRules};
@@ -27,6 +29,16 @@ pub enum CacheError {
     /// The semantic cache can't be used.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The system has no random numbers.
+    #[error("the system has no random numbers")]
+    Random,
+}
+
+/// A secret for keys; `None` if the system has no random numbers.
+fn new_secret() -> Option<KeySecret> {
+    let mut bytes = [0; KeySecret::LENGTH];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    KeySecret::from_bytes(&bytes)
 }
 
 /// The cache for equal requests.
@@ -39,6 +51,8 @@ pub struct AnswerCache {
     memory: Arc<Memory>,
     remote: Option<Remote>,
     flights: Flights,
+    /// Of which the keys are made, if nodes share no answers.
+    secret: ArcSwap<KeySecret>,
     /// The cache for requests with the same meaning.
     pub semantic: Option<Arc<SemanticCache>>,
 }
@@ -72,7 +86,12 @@ impl AnswerCache {
             None => SemanticCache::open(rules, now).map(Arc::new),
         });
         let flights = before.map(|before| before.flights.clone()).unwrap_or_default();
-        let cache = AnswerCache { memory, remote, flights, semantic: semantic.transpose()?, metrics: metrics.cache.clone(), rules };
+        let secret = match before {
+            Some(before) => before.secret.load_full(),
+            None => Arc::new(new_secret().ok_or(CacheError::Random)?),
+        };
+        let (semantic, metrics) = (semantic.transpose()?, metrics.cache.clone());
+        let cache = AnswerCache { memory, remote, flights, secret: ArcSwap::new(secret), semantic, metrics, rules };
         if let Some(before) = before.filter(|before| !Arc::ptr_eq(&before.memory, &cache.memory)) {
             before.entries(now).for_each(|(key, entry)| cache.memory.put(key, entry));
         }
@@ -87,6 +106,21 @@ impl AnswerCache {
     /// The answers in memory that are valid at `now` (milliseconds since 1970).
     pub fn entries(&self, now: i64) -> impl Iterator<Item = (CacheKey, Arc<Entry>)> + '_ {
         self.memory.iter().filter(move |(_, entry)| entry.is_good(now))
+    }
+
+    /// How keys are made: nodes that share answers need the same ones.
+    pub fn key_kind(&self) -> KeyKind {
+        if self.is_shared() { KeyKind::Shared } else { KeyKind::Own(self.secret.load_full()) }
+    }
+
+    /// The secret of which keys are made, for the process that takes over.
+    pub fn secret(&self) -> Arc<KeySecret> {
+        self.secret.load_full()
+    }
+
+    /// Takes the old process's secret, before there are requests: its answers are found by it.
+    pub fn take_over_secret(&self, secret: KeySecret) {
+        self.secret.store(Arc::new(secret));
     }
 
     /// Takes an answer from the old process.

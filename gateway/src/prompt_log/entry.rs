@@ -11,8 +11,6 @@ use spillway_plugins::prompt_log::Level;
 pub struct Entry {
     /// How much of it is recorded.
     pub level: Level,
-    /// The facts about it, as a JSON object.
-    pub facts: Vec<u8>,
     /// The operation.
     pub api: Api,
     /// Its body, if that is recorded.
@@ -38,8 +36,14 @@ pub struct Part {
 const RECORD: usize = 8 * 1024;
 
 impl Entry {
+    /// Bytes of its prompt and answer.
+    pub(super) fn length(&self) -> usize {
+        [&self.body, &self.answer].into_iter().flatten().map(|part| part.bytes.len()).sum()
+    }
+
+    /// Bytes that it counts while it waits.
     pub(super) fn size(&self) -> usize {
-        RECORD + [&self.body, &self.answer].into_iter().flatten().map(|part| part.bytes.len()).sum::<usize>()
+        RECORD + self.length()
     }
 }
 

@@ -1,10 +1,12 @@
-//! The prompt log: prompts and answers as JSON lines, without sensitive texts. Threads of its own write it behind a
-//! bounded queue: a slow or full disk costs records, which are counted, but never a request's time.
+//! The prompt log: prompts and answers as JSON lines, without sensitive texts. Threads of its own write it behind
+//! bounded queues: a slow or full disk costs records, which are counted, but never a request's time.
 
 mod entry;
 mod export;
 mod files;
+mod record;
 pub mod search;
+mod short;
 mod waiting;
 mod worker;
 
@@ -22,6 +24,7 @@ use entry::WORKERS;
 pub use entry::{Entry, Part};
 use export::Exporter;
 use files::Files;
+use short::{Lines, is_short, line, with_buffer};
 use waiting::Waiting;
 use worker::Job;
 
@@ -37,6 +40,7 @@ pub struct PromptLog {
     /// Its rules.
     pub rules: Arc<PromptLogRules>,
     queue: SyncSender<Job>,
+    lines: Lines,
     waiting: Arc<Waiting>,
     metrics: PromptLogMetrics,
     exporter: Option<Exporter>,
@@ -73,16 +77,36 @@ impl PromptLog {
             };
             std::thread::Builder::new().name(format!("prompt-log-{number}")).spawn(move || worker.run())?;
         }
-        Ok(PromptLog { rules, queue, waiting, metrics, exporter })
+        let lines = Lines::start(files, metrics.clone())?;
+        Ok(PromptLog { rules, queue, lines, waiting, metrics, exporter })
     }
 
-    /// Hands over a request, or counts it as lost.
-    pub fn write(&self, entry: Entry) {
+    /// Records a request, or counts it as lost. `facts` writes what else is known of it, as a JSON object.
+    pub fn write(&self, entry: Entry, facts: impl FnOnce(&mut Vec<u8>)) {
+        with_buffer(|record| {
+            facts(record);
+            // The collector's records are made from these, by the other threads.
+            if self.exporter.is_some() || !is_short(&entry, &self.rules) {
+                return self.hand_over(entry, record);
+            }
+            let facts = record.len();
+            if line(&self.rules, &entry, record).is_none() {
+                self.metrics.dropped.inc();
+            } else if !self.lines.push(record) {
+                record.truncate(facts.saturating_sub(1));
+                record.push(b'}');
+                self.hand_over(entry, record);
+            }
+        });
+    }
+
+    /// Hands over a request whose record is made later.
+    fn hand_over(&self, entry: Entry, facts: &[u8]) {
         let size = entry.size();
         let share = entry.share.clone();
         if !self.waiting.take(size, share.as_deref()) {
             self.metrics.dropped.inc();
-        } else if self.queue.try_send(Job::Entry(entry, size)).is_err() {
+        } else if self.queue.try_send(Job::Entry(entry, facts.to_vec(), size)).is_err() {
             self.waiting.give_back(size, share.as_deref());
             self.metrics.dropped.inc();
         }
@@ -90,9 +114,13 @@ impl PromptLog {
 
     /// Waits until everything that was handed over is written, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
-        background_queue::flush(&self.queue, Job::Flush, limit).await;
+        let short = tokio::time::timeout(limit, self.lines.flush());
+        let _ = tokio::join!(background_queue::flush(&self.queue, Job::Flush, limit), short);
         if let Some(exporter) = &self.exporter {
             let _ = tokio::time::timeout(limit, exporter.flush()).await;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

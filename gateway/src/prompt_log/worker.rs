@@ -6,20 +6,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use spillway_plugins::prompt_log::{Answer, Level, Request, content};
 use tokio::sync::oneshot;
 
 use super::entry::{Entry, WORKERS};
 use super::export::Exporter;
 use super::files::Files;
+use super::record::complete;
 use super::waiting::Waiting;
 use crate::config::PromptLogRules;
 use crate::telemetry::metrics::PromptLogMetrics;
 
 /// The work of a thread.
 pub(super) enum Job {
-    /// Record this request; it counts as so many waiting bytes.
-    Entry(Entry, usize),
+    /// Record this request, of which these facts are known; it counts as so many waiting bytes.
+    Entry(Entry, Vec<u8>, usize),
     /// Report when everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -67,10 +67,10 @@ impl Worker {
             let (mut records, mut flushed) = (0, Vec::new());
             for job in batch.drain(..) {
                 match job {
-                    Job::Entry(entry, size) => {
+                    Job::Entry(entry, facts, size) => {
                         let whole = lines.len();
                         // A panic, whatever the content, costs this record and not the log.
-                        if catch_unwind(AssertUnwindSafe(|| self.line(&entry, &mut lines))).is_ok() {
+                        if catch_unwind(AssertUnwindSafe(|| self.line(&entry, &facts, &mut lines))).is_ok() {
                             records += 1;
                         } else {
                             lines.truncate(whole);
@@ -114,21 +114,10 @@ impl Worker {
     }
 
     /// Appends a request's line.
-    fn line(&self, entry: &Entry, lines: &mut Vec<u8>) {
-        let Some(facts) = entry.facts.strip_suffix(b"}") else { return };
+    fn line(&self, entry: &Entry, facts: &[u8], lines: &mut Vec<u8>) {
         let begin = lines.len();
         lines.extend_from_slice(facts);
-        lines.extend_from_slice(b",\"level\":\"");
-        lines.extend_from_slice(entry.level.name().as_bytes());
-        lines.push(b'"');
-        if entry.level.has_content() {
-            let redactor = (entry.level == Level::Redacted).then_some(&self.rules.redactor);
-            let body = entry.body.as_ref().map(|body| Request { bytes: &body.bytes, cut: body.cut });
-            let answer = entry.answer.as_ref();
-            let answer = answer.map(|answer| Answer { bytes: &answer.bytes, streamed: entry.streamed, cut: answer.cut });
-            content(entry.api, body, answer, redactor, self.rules.max_message).write(lines);
-        }
-        lines.extend_from_slice(b"}\n");
+        complete(&self.rules, entry, lines);
         if let Some(exporter) = &self.exporter {
             exporter.send(&lines[begin..]);
         }

@@ -8,7 +8,7 @@ use spillway_plugins::service_tier::ServiceTier;
 
 use super::ctx::RequestCtx;
 use super::finished_request::FinishedRequest;
-use super::{logged, traced, unpaid};
+use super::{headers, logged, traced, unpaid};
 use crate::balance::route::Skipped;
 use crate::clock::{Tick, micros};
 use crate::gateway::Gateway;
@@ -49,8 +49,9 @@ pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut Request
     if runtime.access_log.is_on() || logged.is_some() {
         let line = line(&over);
         if let (Some(logged), Some(model_request), Some(log)) = (logged, over.model_request, &runtime.prompt_log) {
-            let facts = runtime.access_log.write_json(&line);
-            logged::write(log, logged, model_request.api, over.reply.streamed, line, facts);
+            // One that the gateway has made has nothing in it.
+            let chosen = session.req_header().headers.contains_key(&headers::X_REQUEST_ID);
+            logged::write(log, &runtime.access_log, logged, (model_request.api, over.reply.streamed), line, chosen);
         } else {
             runtime.access_log.write(&line);
         }

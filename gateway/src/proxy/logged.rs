@@ -14,7 +14,7 @@ use crate::config::ConsumerLog;
 use crate::gateway::Gateway;
 use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog};
 use crate::request::{BufferShare, Facts, ReplayBody, Reply, RequestBody};
-use crate::telemetry::access_log::RequestLine;
+use crate::telemetry::access_log::{AccessLog, RequestLine};
 
 /// Decides whether a request is logged, and how much of it.
 pub(super) fn decide(facts: &Facts) -> Option<Box<Logged>> {
@@ -98,18 +98,30 @@ pub(super) fn take(body: &mut RequestBody, copies: &mut Copies) -> Option<Logged
     Some(*logged)
 }
 
-/// Sends a request to the log; `line` has everything else that is known of it, and `facts` is that as JSON.
-pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, mut line: RequestLine<'_>, mut facts: Vec<u8>) {
-    // A caller chooses its id: it may contain anything.
-    if logged.level != Level::Full && matches!(log.rules.redactor.redact(line.id), Cow::Owned(_)) {
-        line.id = "[redacted]";
-        facts = line.to_json();
-    }
+/// Sends a request to both logs; `line` has everything else that is known of it. `answer`: the operation, and whether the answer is
+/// a stream. `chosen`: the caller has chosen the request's id.
+pub(super) fn write(
+    log: &PromptLog,
+    access_log: &AccessLog,
+    logged: Logged,
+    (api, streamed): (Api, bool),
+    mut line: RequestLine<'_>,
+    chosen: bool,
+) {
     let answer = logged.answer.and_then(Copied::part);
     // The share of the buffer budget is given back: the log has its own limit.
     let body = logged.body.map(|body| Part { bytes: body.bytes().clone(), cut: false });
     let body = body.or_else(|| logged.excerpt.map(|(excerpt, _)| part(excerpt)));
-    log.write(Entry { level: logged.level, facts, api, body, answer, streamed, share: logged.share });
+    let entry = Entry { level: logged.level, api, body, answer, streamed, share: logged.share };
+    log.write(entry, |record| {
+        access_log.write_json(&line, record);
+        // A caller's id may contain anything.
+        if chosen && logged.level != Level::Full && matches!(log.rules.redactor.redact(line.id), Cow::Owned(_)) {
+            line.id = "[redacted]";
+            record.clear();
+            line.write_json(record);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -79,19 +79,19 @@ pub async fn records() -> f64 {
     let answer = Bytes::from(format!(
         r#"{{"id":"c","choices":[{{"index":0,"message":{{"role":"assistant","content":"{prose}"}},"finish_reason":"stop"}}]}}"#
     ));
-    let facts = br#"{"time":"2026-01-01T00:00:00.000Z","id":"0123456789abcdef","consumer":"bench","status":200}"#.to_vec();
+    let facts = br#"{"time":"2026-01-01T00:00:00.000Z","id":"0123456789abcdef","consumer":"bench","status":200}"#;
     let began = Instant::now();
     for number in 0..RECORDS {
-        log.write(Entry {
+        let entry = Entry {
             level: Level::Redacted,
-            facts: facts.clone(),
             api: Api::Chat,
             body: Some(Part { bytes: body.clone(), cut: false }),
             answer: Some(Part { bytes: answer.clone(), cut: false }),
             streamed: false,
             share: None,
-        });
-        if number % 8192 == 8191 {
+        };
+        log.write(entry, |record| record.extend_from_slice(facts));
+        if number % 1024 == 1023 {
             log.flush(Duration::from_secs(60)).await;
         }
     }

@@ -7,7 +7,7 @@ use crate::api::Api;
 use crate::json::{Item, Kind, Tree};
 
 /// Facts about an answer besides its content.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AnswerFacts {
     /// It is complete: every choice has a finish reason, and a stream has its end.
     pub complete: bool,
@@ -15,8 +15,6 @@ pub struct AnswerFacts {
     pub calls_tools: bool,
     /// A content filter stopped it or removed something, or its stop reason is a refusal.
     pub filtered: bool,
-    /// Finish reasons of the choices, in order; of a response the status, or the reason why it is incomplete.
-    pub finish: Vec<String>,
 }
 
 /// Reads an answer's facts, from its plain form or from a stream.
@@ -59,7 +57,6 @@ fn of_choices(answer: Item<'_>) -> AnswerFacts {
             Some(reason) => {
                 facts.calls_tools |= matches!(reason.as_ref(), "tool_calls" | "function_call");
                 facts.filtered |= reason == "content_filter";
-                facts.finish.push(reason.into_owned());
             }
             None => facts.complete = false,
         }
@@ -75,7 +72,6 @@ fn of_response(answer: Item<'_>) -> AnswerFacts {
         complete: answer.get("status").is("completed"),
         calls_tools: answer.get("output").items().any(calls),
         filtered: answer.get("incomplete_details").get("reason").is("content_filter") || holds_hit(answer.get("content_filters")),
-        finish: super::text::response_finish(answer).into_iter().collect(),
     }
 }
 
@@ -86,7 +82,6 @@ fn of_message(answer: Item<'_>) -> AnswerFacts {
         complete: reason.is_some() && answer.get("content").kind() == Kind::Array,
         calls_tools: reason.as_deref() == Some("tool_use") || answer.get("content").items().any(calls),
         filtered: reason.as_deref() == Some("refusal"),
-        finish: reason.map(Cow::into_owned).into_iter().collect(),
     }
 }
 

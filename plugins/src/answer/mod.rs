@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::api::Api;
 
 pub use facts::{AnswerFacts, facts};
-pub use text::{Call, Message, text};
+pub use text::{Call, Message, assembled, text};
 pub use usage::with_usage;
 
 /// Assembles a whole stream into the object that the API returns without `stream`.

@@ -2,11 +2,15 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::json::Tree;
 
 const APIS: [Api; 5] = [Api::Chat, Api::Completions, Api::Responses, Api::Messages, Api::Embeddings];
 
-fn text(api: Api, answer: &[u8], streamed: bool) -> Vec<Message> {
-    super::text(api, answer, streamed).unwrap_or_default()
+/// The messages of an answer, whose text stays until the end of the tests.
+fn text(api: Api, answer: &[u8], streamed: bool) -> Vec<Message<'static>> {
+    let Some(plain) = assembled(api, answer, streamed) else { return Vec::new() };
+    let Some(tree) = Tree::parse(plain.into_owned().leak()) else { return Vec::new() };
+    super::text(api, Box::leak(Box::new(tree))).unwrap_or_default()
 }
 
 fn stream_of(events: &[Value]) -> Vec<u8> {
@@ -110,7 +114,7 @@ fn calls_refusals_reasoning_and_logprobs_are_assembled() {
     assert!(facts(Api::Chat, &with_done(&events), true).unwrap().calls_tools);
     let messages = text(Api::Chat, answer.to_string().as_bytes(), false);
     assert_eq!(messages[0].calls, [("f", "{\"x\":1}"), ("g", "pq")].map(|(n, a)| Call { name: n.into(), arguments: a.into() }));
-    assert_eq!((messages[1].text.as_str(), messages[1].calls[0].name.as_str()), ("ab", "h"));
+    assert_eq!((&*messages[1].text, &*messages[1].calls[0].name), ("ab", "h"));
     assert_eq!(messages[2].text, "no");
 }
 
@@ -232,11 +236,11 @@ fn an_anthropic_message_is_assembled() {
     let events = stream_of(&anthropic());
     assert_eq!(plain(Api::Messages, &events), Some(expected.clone()));
     assert_eq!(plain(Api::Messages, &streamed(Api::Messages, &expected, false).unwrap()), Some(expected.clone()));
-    let known = AnswerFacts { complete: true, calls_tools: true, filtered: false, finish: vec!["tool_use".into()] };
-    assert_eq!(facts(Api::Messages, &events, true), Some(known.clone()));
+    let known = AnswerFacts { complete: true, calls_tools: true, filtered: false };
+    assert_eq!(facts(Api::Messages, &events, true), Some(known));
     assert_eq!(facts(Api::Messages, expected.to_string().as_bytes(), false), Some(known));
     let said = &text(Api::Messages, &events, true)[0];
-    assert_eq!((said.text.as_str(), said.calls[0].arguments.as_str(), said.calls[1].arguments.as_str()), ("Héllo", "{\"x\":1}", "{}"));
+    assert_eq!((&*said.text, &*said.calls[0].arguments, &*said.calls[1].arguments), ("Héllo", "{\"x\":1}", "{}"));
     let cut = text(Api::Messages, &stream_of(&anthropic()[..15]), true);
     assert_eq!(cut[0].calls[0].arguments, "{\"x\":", "the arguments as far as they came");
     let refused = json!({"content": [], "stop_reason": "refusal"});
@@ -284,7 +288,7 @@ fn a_response_is_streamed_piece_by_piece() {
         .collect();
     assert_eq!(numbers, (0..names.len() as u64).collect::<Vec<_>>());
     let messages = text(Api::Responses, &events, true);
-    assert_eq!((messages[0].text.as_str(), messages[0].calls[0].name.as_str()), ("Héllono", "f"));
+    assert_eq!((&*messages[0].text, &*messages[0].calls[0].name), ("Héllono", "f"));
     let end = lines.find("event: response.completed").unwrap();
     let cut = text(Api::Responses, &lines.as_bytes()[..end], true);
     assert_eq!((&cut[0].text, &cut[0].calls, &cut[0].finish), (&messages[0].text, &messages[0].calls, &None));
@@ -312,15 +316,12 @@ fn pieces_of_a_response_tell_the_text_so_far() {
 #[test]
 fn facts_of_responses() {
     let of = |answer: &Value| facts(Api::Responses, answer.to_string().as_bytes(), false).unwrap();
-    assert_eq!(
-        of(&response(json!([said("x")]))),
-        AnswerFacts { complete: true, finish: vec!["completed".into()], ..AnswerFacts::default() }
-    );
+    assert_eq!(of(&response(json!([said("x")]))), AnswerFacts { complete: true, ..AnswerFacts::default() });
     assert!(of(&response(json!([{"type": "web_search_call"}]))).calls_tools);
     let mut incomplete = response(json!([said("x")]));
     incomplete["status"] = "incomplete".into();
     incomplete["incomplete_details"] = json!({"reason": "content_filter"});
-    assert_eq!(of(&incomplete), AnswerFacts { filtered: true, finish: vec!["content_filter".into()], ..AnswerFacts::default() });
+    assert_eq!(of(&incomplete), AnswerFacts { filtered: true, ..AnswerFacts::default() });
     let events = streamed(Api::Responses, &incomplete, false).unwrap();
     assert_eq!(facts(Api::Responses, &events, true), Some(of(&incomplete)));
     assert_eq!(plain(Api::Responses, &events), Some(incomplete));
@@ -328,7 +329,7 @@ fn facts_of_responses() {
 
 #[test]
 fn facts_of_chats_and_embeddings() {
-    let known = AnswerFacts { complete: true, finish: vec!["stop".into()], ..AnswerFacts::default() };
+    let known = AnswerFacts { complete: true, ..AnswerFacts::default() };
     assert_eq!(facts(Api::Chat, &with_done(&azure()), true), Some(known));
     let mut late = azure();
     late.insert(4, late_filter(true, "high"));

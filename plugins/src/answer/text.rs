@@ -8,37 +8,37 @@ use crate::json::{Item, Kind, Tree};
 
 /// The message of one choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Message {
+pub struct Message<'t> {
     /// The role.
-    pub role: String,
+    pub role: Cow<'t, str>,
     /// Its content, or its refusal; reasoning isn't part of it.
-    pub text: String,
+    pub text: Cow<'t, str>,
     /// The tool calls.
-    pub calls: Vec<Call>,
+    pub calls: Vec<Call<'t>>,
     /// The finish reason, if it ended.
-    pub finish: Option<String>,
+    pub finish: Option<Cow<'t, str>>,
 }
 
 /// A tool call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Call {
+pub struct Call<'t> {
     /// The tool.
-    pub name: String,
+    pub name: Cow<'t, str>,
     /// The arguments, as JSON text for most tools.
-    pub arguments: String,
+    pub arguments: Cow<'t, str>,
 }
 
-/// Reads an answer's messages, one per choice, from its plain form or from a stream. `None` if it can't be parsed.
-pub fn text(api: Api, answer: &[u8], streamed: bool) -> Option<Vec<Message>> {
-    let assembled;
-    let answer = if streamed {
-        assembled = read::stream(api, answer)?.answer.to_string();
-        assembled.as_bytes()
-    } else {
-        answer
-    };
-    let tree = Tree::parse(answer)?;
-    let answer = Some(tree.root()).filter(|answer| answer.is_object())?;
+/// An answer in its plain form, also if it came as a stream, or as far as that came. `None` if it can't be read.
+pub fn assembled(api: Api, answer: &[u8], streamed: bool) -> Option<Cow<'_, [u8]>> {
+    match streamed {
+        true => Some(Cow::Owned(read::stream(api, answer)?.answer.to_string().into_bytes())),
+        false => Some(Cow::Borrowed(answer)),
+    }
+}
+
+/// Reads the messages of an answer in its plain form, one per choice. `None` if it isn't an object.
+pub fn text<'t>(api: Api, answer: &'t Tree<'t>) -> Option<Vec<Message<'t>>> {
+    let answer = Some(answer.root()).filter(|answer| answer.is_object())?;
     Some(match api {
         Api::Chat => answer.get("choices").items().map(of_chat_choice).collect(),
         Api::Completions => answer.get("choices").items().map(of_text_choice).collect(),
@@ -49,37 +49,37 @@ pub fn text(api: Api, answer: &[u8], streamed: bool) -> Option<Vec<Message>> {
 }
 
 /// The finish reason of a response: its status, or the reason why it is incomplete.
-pub(super) fn response_finish(answer: Item<'_>) -> Option<String> {
+fn response_finish(answer: Item<'_>) -> Option<Cow<'_, str>> {
     let status = answer.get("status").text().filter(|status| !matches!(status.as_ref(), "in_progress" | "queued"));
-    answer.get("incomplete_details").get("reason").text().or(status).map(Cow::into_owned)
+    answer.get("incomplete_details").get("reason").text().or(status)
 }
 
-fn finish(item: Item<'_>, name: &str) -> Option<String> {
-    item.get(name).text().map(Cow::into_owned)
-}
-
-fn of_chat_choice(choice: Item<'_>) -> Message {
+fn of_chat_choice(choice: Item<'_>) -> Message<'_> {
     let message = choice.get("message");
-    let mut text = String::new();
+    let mut text = Cow::Borrowed("");
     push_parts(&mut text, message.get("content"));
     for more in [message.get("refusal"), message.get("audio").get("transcript")] {
-        text.push_str(&more.str());
+        push(&mut text, more.str());
     }
     let function = Some(message.get("function_call")).filter(|call| call.is_object());
-    let called = |call: Item<'_>| [call.get("custom"), call.get("function")].into_iter().find(|called| called.is_object()).map(of_call);
-    let calls = message.get("tool_calls").items().map(|call| called(call).unwrap_or_default());
+    let calls = message.get("tool_calls").items().map(called);
     let calls = calls.chain(function.map(of_call)).collect();
-    Message { role: role(message), text, calls, finish: finish(choice, "finish_reason") }
+    Message { role: role(message), text, calls, finish: choice.get("finish_reason").text() }
 }
 
-fn of_text_choice(choice: Item<'_>) -> Message {
-    let text = choice.get("text").str().into_owned();
-    Message { role: "assistant".to_owned(), text, calls: Vec::new(), finish: finish(choice, "finish_reason") }
+/// A call of a function, or of a tool that takes a text.
+fn called(call: Item<'_>) -> Call<'_> {
+    [call.get("custom"), call.get("function")].into_iter().find(|called| called.is_object()).map(of_call).unwrap_or_default()
 }
 
-fn of_response(answer: Item<'_>) -> Option<Message> {
+fn of_text_choice(choice: Item<'_>) -> Message<'_> {
+    let text = choice.get("text").str();
+    Message { role: ASSISTANT, text, calls: Vec::new(), finish: choice.get("finish_reason").text() }
+}
+
+fn of_response(answer: Item<'_>) -> Option<Message<'_>> {
     let output = Some(answer.get("output")).filter(|output| output.kind() == Kind::Array)?;
-    let mut message = Message { role: "assistant".to_owned(), finish: response_finish(answer), ..Message::default() };
+    let mut message = Message { role: ASSISTANT, finish: response_finish(answer), ..Message::default() };
     for item in output.items() {
         match item.get("type").str().as_ref() {
             "message" => push_parts(&mut message.text, item.get("content")),
@@ -90,12 +90,12 @@ fn of_response(answer: Item<'_>) -> Option<Message> {
     Some(message)
 }
 
-fn of_message(answer: Item<'_>) -> Option<Message> {
+fn of_message(answer: Item<'_>) -> Option<Message<'_>> {
     let content = Some(answer.get("content")).filter(|content| content.kind() == Kind::Array)?;
-    let mut message = Message { role: role(answer), finish: finish(answer, "stop_reason"), ..Message::default() };
+    let mut message = Message { role: role(answer), finish: answer.get("stop_reason").text(), ..Message::default() };
     for block in content.items() {
         match block.get("type").str().as_ref() {
-            "text" => message.text.push_str(&block.get("text").str()),
+            "text" => push(&mut message.text, block.get("text").str()),
             "tool_use" | "server_tool_use" | "mcp_tool_use" => message.calls.push(of_call(block)),
             _ => {}
         }
@@ -104,20 +104,32 @@ fn of_message(answer: Item<'_>) -> Option<Message> {
 }
 
 /// Content is a text, or a list of parts with texts.
-fn push_parts(text: &mut String, content: Item<'_>) {
-    text.push_str(&content.str());
+fn push_parts<'t>(text: &mut Cow<'t, str>, content: Item<'t>) {
+    push(text, content.str());
     for part in content.items() {
-        text.push_str(&part.get("text").str());
-        text.push_str(&part.get("refusal").str());
+        push(text, part.get("text").str());
+        push(text, part.get("refusal").str());
     }
 }
 
-fn of_call(call: Item<'_>) -> Call {
-    let arguments = [call.get("arguments"), call.get("input")].into_iter().find(|value| !value.is_null());
-    let arguments = arguments.map_or_else(String::new, |value| value.to_text().into_owned());
-    Call { name: call.get("name").str().into_owned(), arguments }
+/// Adds a text; the first one needs no copy.
+fn push<'t>(text: &mut Cow<'t, str>, more: Cow<'t, str>) {
+    if text.is_empty() {
+        *text = more;
+    } else if !more.is_empty() {
+        text.to_mut().push_str(&more);
+    }
 }
 
-fn role(message: Item<'_>) -> String {
-    message.get("role").text().map_or_else(|| "assistant".to_owned(), Cow::into_owned)
+fn of_call(call: Item<'_>) -> Call<'_> {
+    let arguments = [call.get("arguments"), call.get("input")].into_iter().find(|value| !value.is_null());
+    let arguments = arguments.map_or(Cow::Borrowed(""), Item::to_text);
+    Call { name: call.get("name").str(), arguments }
+}
+
+/// The role of a message that doesn't name one.
+const ASSISTANT: Cow<'static, str> = Cow::Borrowed("assistant");
+
+fn role(message: Item<'_>) -> Cow<'_, str> {
+    message.get("role").text().unwrap_or(ASSISTANT)
 }

@@ -3,12 +3,16 @@
 //! White space, the order of members and escapes in strings don't count, and neither do members that don't change the
 //! answer. Every part has a tag and its length before it, so that two meanings never have the same encoding. The members
 //! of an object are sorted, and a long object becomes the hash of them; so the text is read once, and no tree is built.
+//!
+//! For a key that only this process needs, the encoding is the faster one: strings as JSON with no more escapes than are needed, which is
+//! how most are written already, and hashes only where objects are deep in others.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 
+use super::key_kind::KeyKind;
 use super::rules::Offers;
 use crate::api::Api;
 use crate::json::{Kind, MAX_DEPTH, Reader, Value};
@@ -17,10 +21,16 @@ use crate::json::{Kind, MAX_DEPTH, Reader, Value};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CacheKey(pub [u8; 32]);
 
+impl CacheKey {
+    /// Eight bytes of it, which are as good as all: it is a hash already.
+    pub(super) fn short(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+    }
+}
+
 impl Hash for CacheKey {
-    /// It is a hash already: eight bytes of it are as good as all.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)));
+        state.write_u64(self.short());
     }
 }
 
@@ -29,9 +39,6 @@ impl fmt::Debug for CacheKey {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
-
-/// Must change with the encoding, so that keys of other versions never match.
-const VERSION: &[u8] = b"spillway-key-2\n";
 
 /// Members of a request that don't change the answer. The model is a separate argument.
 const FORM: [&str; 3] = ["model", "stream", "stream_options"];
@@ -47,38 +54,37 @@ pub struct Asked {
     pub offers: Offers,
 }
 
-/// The key of a request in a namespace. `None` if its body isn't a JSON object, or if two readers could read it in
+/// The key of a request in a namespace, the same on all nodes. `None` if its body isn't a JSON object, or if two readers could read it in
 /// different ways: an object has a name twice, or a string has half a surrogate pair.
 pub fn key(namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<CacheKey> {
-    Asked::read(namespace, api, model, body).map(|asked| asked.key)
+    Asked::read(&KeyKind::Shared, namespace, api, model, body).map(|asked| asked.key)
 }
 
 impl Asked {
     /// Reads a request in one pass. `None` as for [`key`].
-    pub fn read(namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<Self> {
+    pub fn read(kind: &KeyKind, namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<Self> {
         simdutf8::basic::from_utf8(body).ok()?;
         let mut walk = Walk {
             reader: Reader::decoding(body),
             text: body,
             // A member that is moved is in it twice for a moment.
-            encoded: Vec::with_capacity(2 * body.len() + 128),
+            encoded: Vec::with_capacity(2 * body.len() + namespace.len() + model.len() + 192),
             members: Vec::with_capacity(8),
             api,
             offers: Offers::default(),
+            own: matches!(kind, KeyKind::Own(_)),
         };
+        for part in [namespace, api.operation(), model] {
+            walk.encoded.extend_from_slice(&length(part.len()));
+            walk.encoded.extend_from_slice(part.as_bytes());
+        }
         walk.reader.skip_space();
         if walk.reader.peek().ok()? != b'{' {
             return None;
         }
         walk.object(1)?;
         walk.reader.end().ok()?;
-        let mut hash = Sha256::new_with_prefix(VERSION);
-        for part in [namespace, api.operation(), model] {
-            hash.update(length(part.len()));
-            hash.update(part);
-        }
-        hash.update(&walk.encoded);
-        Some(Asked { key: CacheKey(hash.finalize().into()), offers: walk.offers })
+        Some(Asked { key: CacheKey(kind.key(&mut walk.encoded)?), offers: walk.offers })
     }
 }
 
@@ -96,6 +102,8 @@ struct Walk<'t> {
     members: Vec<Member>,
     api: Api,
     offers: Offers,
+    /// Whether only this process needs the key.
+    own: bool,
 }
 
 /// A member of an object: where it is in the encoded text.
@@ -143,7 +151,10 @@ impl Walk<'_> {
     fn string(&mut self) -> Option<()> {
         let begin = self.encoded.len();
         self.encoded.extend_from_slice(&[0; LENGTH]);
-        self.reader.string_onto(&mut self.encoded)?;
+        match self.own {
+            true => self.reader.written_string_onto(&mut self.encoded)?,
+            false => self.reader.string_onto(&mut self.encoded)?,
+        }
         self.put_length(begin)
     }
 
@@ -195,7 +206,7 @@ impl Walk<'_> {
         self.sort_members(first, body, depth == 1)?;
         self.members.truncate(first);
         let members = self.encoded.get(body..)?;
-        if members.len() <= LONG {
+        if members.len() <= LONG || (self.own && depth <= SHALLOW) {
             return self.put_length(start + 1);
         }
         let digest = Sha256::digest(members);
@@ -250,6 +261,8 @@ impl Walk<'_> {
 /// Members of an object that are longer than this are hashed before the objects around them are sorted: otherwise a text
 /// with many objects around it would be moved once for each of them.
 const LONG: usize = 4096;
+/// Objects that are no deeper are moved a few times at most, which takes less than hashing them.
+const SHALLOW: usize = 3;
 
 /// `null`, encoded.
 const NULL: &[u8] = b"l\0\0\0\0\0\0\0\x04null";

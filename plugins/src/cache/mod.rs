@@ -5,6 +5,8 @@
 mod directive;
 mod entry;
 mod key;
+mod key_hash;
+mod key_kind;
 mod memory;
 mod owner;
 mod rules;
@@ -13,6 +15,8 @@ pub mod semantic;
 pub use directive::{BYPASS, Directive};
 pub use entry::{Entry, EntryError};
 pub use key::{Asked, CacheKey, key};
+pub use key_hash::KeyState;
+pub use key_kind::{KeyKind, KeySecret};
 pub use memory::Memory;
 pub use owner::CacheOwner;
 pub use rules::{Keeping, Offers, Suits, may_keep, may_suit};

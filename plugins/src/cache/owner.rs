@@ -1,7 +1,5 @@
 //! The owners of cached answers.
 
-use std::fmt::Write as _;
-
 /// Who may get an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheOwner<'n> {
@@ -29,12 +27,21 @@ impl CacheOwner<'_> {
         };
         // With its length, so that no part of a name can be read as a part of `around`.
         let mut namespace = String::with_capacity(8 + name.len() + around.len());
-        // Writing to a text can't fail.
-        let _ = write!(namespace, "{kind}{}:", name.len());
+        namespace.push(kind);
+        push_number(name.len(), &mut namespace);
+        namespace.push(':');
         namespace.push_str(name);
         namespace.push_str(around);
         namespace
     }
+}
+
+/// Appends a number, without the machinery of `format!`: every request has one.
+fn push_number(number: usize, to: &mut String) {
+    if number >= 10 {
+        push_number(number / 10, to);
+    }
+    to.push(char::from(b'0' + (number % 10) as u8));
 }
 
 #[cfg(test)]

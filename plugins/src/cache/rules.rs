@@ -79,12 +79,12 @@ pub fn may_keep(api: Api, answer: &[u8], streamed: bool, keeping: Keeping) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Asked;
+    use crate::cache::{Asked, KeyKind};
 
     #[test]
     fn what_depends_on_more_than_itself_is_not_kept() {
         let suits = |api: Api, body: &str| match may_suit(api, body.len(), &References::default(), false, false) {
-            true => Asked::read("n", api, "m", body.as_bytes()).map_or(Suits::Not, |asked| asked.offers.suits()),
+            true => Asked::read(&KeyKind::Shared, "n", api, "m", body.as_bytes()).map_or(Suits::Not, |asked| asked.offers.suits()),
             false => Suits::Not,
         };
         assert_eq!(suits(Api::Chat, r#"{"messages":[]}"#), Suits::Well);

@@ -10,6 +10,7 @@
 
 mod look;
 mod naming;
+mod nodes;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -26,7 +27,7 @@ pub use value::{Kind, Value};
 pub use write::write_text;
 
 use naming::Naming;
-use text::{decode_quoted, has_control};
+use text::{decode_quoted, rewrite_quoted};
 use value::decode;
 
 /// Nesting deeper than this is refused; no model API comes near it.
@@ -100,7 +101,7 @@ enum Escapes {
 impl<'t> Reader<'t> {
     /// Reads `text` from its start.
     pub fn new(text: &'t [u8]) -> Self {
-        Reader { control: has_control(text), ..Reader::at(text, 0) }
+        Reader { control: scan::has_control(text), ..Reader::at(text, 0) }
     }
 
     fn at(text: &'t [u8], at: usize) -> Self {
@@ -128,6 +129,13 @@ impl<'t> Reader<'t> {
     pub(crate) fn string_onto(&mut self, to: &mut Vec<u8>) -> Option<()> {
         self.expect(b'"').ok()?;
         self.at += decode_quoted(self.text.get(self.at..)?, to)?;
+        Some(())
+    }
+
+    /// As [`Reader::string_onto`], but what it appends is the string as JSON with no more escapes than are needed, without quotes.
+    pub(crate) fn written_string_onto(&mut self, to: &mut Vec<u8>) -> Option<()> {
+        self.expect(b'"').ok()?;
+        self.at += rewrite_quoted(self.text.get(self.at..)?, to)?;
         Some(())
     }
 

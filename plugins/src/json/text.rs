@@ -1,61 +1,82 @@
 //! The text of a string: its escapes replaced by what they stand for (RFC 8259, section 7).
 
+use super::write::write_inner;
 use crate::scan;
 
-/// Whether any byte is a control character.
-pub(super) fn has_control(text: &[u8]) -> bool {
-    // No early exit within a step: a simple fold over a fixed width can be vectorised.
-    text.chunks(256).any(|step| step.iter().fold(false, |hit, byte| hit | (*byte < 0x20)))
-}
-
-/// Appends the text of a string, given as it is between its quotes.
-///
-/// The bytes are not checked for UTF-8. `None` if an escape is malformed, or is half of a surrogate pair, or if there is
-/// a quote or a control character; then a part of the text may have been appended.
-pub(super) fn decode_onto(inner: &[u8], to: &mut Vec<u8>) -> Option<()> {
-    match next_special(inner, to)? {
-        None => Some(()),
-        Some(_) => None,
-    }
-}
-
-/// Appends the text of a string, given from after its first quote. Returns how long it is, with its last quote. As
-/// [`decode_onto`], and also `None` if there is no last quote.
-pub(super) fn decode_quoted(from: &[u8], to: &mut Vec<u8>) -> Option<usize> {
-    next_special(from, to)?
-}
-
-/// Appends text up to a quote. Returns the position after it, if there is one.
-fn next_special(text: &[u8], to: &mut Vec<u8>) -> Option<Option<usize>> {
-    let mut rest = text;
+/// The text of a string, given as it is between its quotes. `None` if an escape is malformed, or is half of a surrogate pair, or if
+/// there is a quote or a control character.
+pub(super) fn decode_text(inner: &str) -> Option<String> {
+    let mut text = String::with_capacity(inner.len());
+    let mut at = 0;
     loop {
-        let Some(run) = scan::special(rest) else {
-            to.extend_from_slice(rest);
-            return Some(None);
+        let rest = inner.get(at..)?;
+        let Some(run) = scan::special(rest.as_bytes()) else {
+            text.push_str(rest);
+            return Some(text);
         };
-        let (plain, from) = rest.split_at(run);
-        to.extend_from_slice(plain);
-        let (&b'\\', escaped) = from.split_first()? else {
-            return (from.first() == Some(&b'"')).then_some(Some(text.len() - from.len() + 1));
-        };
-        let plain = match escaped.first()? {
-            byte @ (b'"' | b'\\' | b'/') => *byte,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                let (decoded, after) = unicode(&escaped[1..])?;
-                to.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());
-                rest = after;
-                continue;
-            }
-            _ => return None,
-        };
-        to.push(plain);
-        rest = &escaped[1..];
+        text.push_str(rest.get(..run)?);
+        let (character, length) = escape(rest.as_bytes().get(run..)?)?;
+        text.push(character);
+        at += run + length;
     }
+}
+
+/// What an escape stands for that begins with a backslash, and how long it is. `None` as for [`decode_text`].
+pub(super) fn escape(from: &[u8]) -> Option<(char, usize)> {
+    let (&b'\\', escaped) = from.split_first()? else { return None };
+    let plain = match escaped.first()? {
+        byte @ (b'"' | b'\\' | b'/') => *byte,
+        b'b' => 0x08,
+        b'f' => 0x0c,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'u' => return unicode(&escaped[1..]).map(|(decoded, rest)| (decoded, from.len() - rest.len())),
+        _ => return None,
+    };
+    Some((char::from(plain), 2))
+}
+
+/// Appends the text of a string, given from after its first quote. Returns how long it is, with its last quote.
+///
+/// The bytes are not checked for UTF-8. `None` as for [`decode_text`], and if there is no last quote; then a part of the text may
+/// have been appended.
+pub(super) fn decode_quoted(from: &[u8], to: &mut Vec<u8>) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let rest = from.get(at..)?;
+        let run = scan::special(rest)?;
+        to.extend_from_slice(rest.get(..run)?);
+        at += run;
+        if from.get(at) == Some(&b'"') {
+            return Some(at + 1);
+        }
+        let (character, length) = escape(from.get(at..)?)?;
+        to.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        at += length;
+    }
+}
+
+/// As [`decode_quoted`], but what it appends is the string as JSON with no more escapes than are needed, without quotes.
+pub(super) fn rewrite_quoted(from: &[u8], to: &mut Vec<u8>) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += scan::special(from.get(at..)?)?;
+        match (from.get(at)?, from.get(at + 1)) {
+            (b'"', _) => {
+                to.extend_from_slice(from.get(..at)?);
+                return Some(at + 1);
+            }
+            // These are needed.
+            (b'\\', Some(b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't')) => at += 2,
+            (b'\\', _) => break,
+            _ => return None,
+        }
+    }
+    let mut decoded = Vec::new();
+    let length = decode_quoted(from, &mut decoded)?;
+    write_inner(&decoded, to);
+    Some(length)
 }
 
 /// Reads what follows `\u`: a character, written as one or two numbers. Returns what is behind it, too.
@@ -82,10 +103,19 @@ mod tests {
 
     use super::*;
 
+    /// As a text of its own, and within another one.
     fn decoded(inner: &str) -> Option<String> {
+        let text = decode_text(inner);
         let mut to = b"before ".to_vec();
-        decode_onto(inner.as_bytes(), &mut to)?;
-        Some(String::from_utf8(to).unwrap().strip_prefix("before ").unwrap().to_owned())
+        let read = decode_quoted(format!("{inner}\" and more").as_bytes(), &mut to);
+        assert_eq!(read, text.as_ref().map(|_| inner.len() + 1), "{inner}");
+        assert!(text.as_ref().is_none_or(|text| to == format!("before {text}").as_bytes()), "{inner}");
+        let mut to = b"before ".to_vec();
+        let read = rewrite_quoted(format!("{inner}\" and more").as_bytes(), &mut to);
+        assert_eq!(read, text.as_ref().map(|_| inner.len() + 1), "{inner}");
+        let written = |text: &String| serde_json::to_string(text).unwrap();
+        assert!(text.as_ref().is_none_or(|text| format!("\"{}\"", String::from_utf8_lossy(&to[7..])) == written(text)), "{inner}");
+        text
     }
 
     #[test]

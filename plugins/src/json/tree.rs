@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
+use super::Kind;
+use super::nodes::{Node, nodes};
 use super::value::decode;
-use super::{Escapes, JsonError, Kind, MAX_DEPTH, Reader};
 
 /// A text, and where its values are.
 #[derive(Debug)]
@@ -15,28 +16,12 @@ pub struct Tree<'t> {
     nodes: Vec<Node>,
 }
 
-/// A value. The names of an object's members are nodes of their own, each before its value.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    start: u32,
-    end: u32,
-    /// The index of the first node that isn't part of the value.
-    next: u32,
-    kind: Kind,
-    /// Whether it is a string with escapes.
-    escaped: bool,
-}
-
 impl<'t> Tree<'t> {
     /// Reads a text. `None` if it isn't one JSON value in UTF-8, or if a string has half of a surrogate pair.
     pub fn parse(text: &'t [u8]) -> Option<Self> {
         u32::try_from(text.len()).ok()?;
         let text = simdutf8::basic::from_utf8(text).ok()?;
-        let mut reader = Reader::new(text.as_bytes()).strict();
-        let mut nodes = Vec::with_capacity(16 + text.len() / 32);
-        reader.node(0, &mut nodes).ok()?;
-        reader.end().ok()?;
-        Some(Tree { text, nodes })
+        Some(Tree { text, nodes: nodes(text.as_bytes())? })
     }
 
     /// The whole value.
@@ -45,86 +30,12 @@ impl<'t> Tree<'t> {
     }
 }
 
-impl Reader<'_> {
-    /// Reads a value and what is in it.
-    fn node(&mut self, depth: usize, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
-        self.skip_space();
-        let (index, start) = (nodes.len(), self.at);
-        match self.peek()? {
-            b'"' => return self.text_node(nodes),
-            b'{' | b'[' if depth >= MAX_DEPTH => return Err(JsonError::TooDeep { at: self.at }),
-            b'{' => {
-                nodes.push(Node::new(start, start, index, Kind::Object));
-                self.members_onto(depth + 1, nodes)?;
-            }
-            b'[' => {
-                nodes.push(Node::new(start, start, index, Kind::Array));
-                self.items(|reader| reader.node(depth + 1, nodes))?;
-            }
-            _ => {
-                let kind = self.value(depth)?.kind;
-                nodes.push(Node::new(start, self.at, index + 1, kind));
-                return Ok(());
-            }
-        }
-        let next = nodes.len();
-        if let Some(node) = nodes.get_mut(index) {
-            *node = Node::new(start, self.at, next, node.kind);
-        }
-        Ok(())
-    }
-
-    /// Reads a string. An escape `\u` may be half of a pair, which is found out by decoding it.
-    fn text_node(&mut self, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
-        let start = self.at;
-        let escapes = self.skip_string(usize::MAX)?;
-        if escapes == Escapes::Unicode && decode(&self.text[start..self.at]).is_none() {
-            return Err(JsonError::Unexpected { at: start, byte: b'\\' });
-        }
-        let escaped = escapes != Escapes::No;
-        nodes.push(Node { escaped, ..Node::new(start, self.at, nodes.len() + 1, Kind::String) });
-        Ok(())
-    }
-
-    fn members_onto(&mut self, depth: usize, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
-        self.expect(b'{')?;
-        self.skip_space();
-        if self.peek()? == b'}' {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            self.skip_space();
-            if self.peek()? != b'"' {
-                return Err(self.unexpected());
-            }
-            self.text_node(nodes)?;
-            self.skip_space();
-            self.expect(b':')?;
-            self.node(depth, nodes)?;
-            self.skip_space();
-            match self.peek()? {
-                b',' => self.at += 1,
-                b'}' => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return Err(self.unexpected()),
-            }
-        }
-    }
-}
-
 impl Node {
-    /// The text is short enough for these numbers ([`Tree::parse`]).
-    fn new(start: usize, end: usize, next: usize, kind: Kind) -> Self {
-        Node { start: start as u32, end: end as u32, next: next as u32, kind, escaped: false }
-    }
-
     fn is_text(&self, text: &str, name: &str) -> bool {
         let length = (self.end - self.start) as usize;
         if !self.escaped {
-            return length == name.len() + 2 && self.inner(text) == name;
+            let inner = self.start as usize + 1..self.end as usize - 1;
+            return length == name.len() + 2 && text.as_bytes().get(inner) == Some(name.as_bytes());
         }
         length > name.len() + 2 && decode(self.quoted(text).as_bytes()).is_some_and(|decoded| decoded == name)
     }

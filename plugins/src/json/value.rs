@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::text::decode_onto;
+use super::text::decode_text;
 
 /// The kind of a value, known from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,5 @@ pub(super) fn decode(quoted: &[u8]) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'\\', inner).is_none() {
         return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
     }
-    let mut text = Vec::with_capacity(inner.len());
-    decode_onto(inner, &mut text)?;
-    String::from_utf8(text).ok().map(Cow::Owned)
+    decode_text(simdutf8::basic::from_utf8(inner).ok()?).map(Cow::Owned)
 }

@@ -6,7 +6,13 @@ use crate::scan;
 pub fn write_text(text: &str, to: &mut Vec<u8>) {
     to.reserve(text.len() + 2);
     to.push(b'"');
-    let mut rest = text.as_bytes();
+    write_inner(text.as_bytes(), to);
+    to.push(b'"');
+}
+
+/// Appends a text without quotes.
+pub(super) fn write_inner(text: &[u8], to: &mut Vec<u8>) {
+    let mut rest = text;
     while let Some(at) = scan::special(rest) {
         let (plain, from) = rest.split_at(at);
         to.extend_from_slice(plain);
@@ -15,7 +21,6 @@ pub fn write_text(text: &str, to: &mut Vec<u8>) {
         rest = after;
     }
     to.extend_from_slice(rest);
-    to.push(b'"');
 }
 
 fn escape(byte: u8, to: &mut Vec<u8>) {

@@ -4,7 +4,7 @@ use super::content::{add, call};
 use super::message::{Message, Role};
 use crate::json::{Item, Kind};
 
-pub(super) fn messages(body: Item<'_>) -> Vec<Message> {
+pub(super) fn messages(body: Item<'_>) -> Vec<Message<'_>> {
     let messages = body.get("messages");
     match messages.kind() {
         Kind::Array => messages.items().map(message).collect(),
@@ -13,7 +13,7 @@ pub(super) fn messages(body: Item<'_>) -> Vec<Message> {
     }
 }
 
-fn message(value: Item<'_>) -> Message {
+fn message(value: Item<'_>) -> Message<'_> {
     if !value.is_object() {
         let mut message = Message::by(Role::User);
         add(&mut message, value);

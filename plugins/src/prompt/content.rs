@@ -3,21 +3,23 @@
 //! Parts of all dialects are read in the same way; they don't contradict each other, and backends use those of others.
 //! Recursion ends at the deepest nesting that the reader accepts.
 
+use std::borrow::Cow;
+
 use super::message::{Call, Message};
 use crate::json::{Item, Kind};
 
 /// Adds a content to a message.
-pub(super) fn add(message: &mut Message, content: Item<'_>) {
+pub(super) fn add<'t>(message: &mut Message<'t>, content: Item<'t>) {
     match content.kind() {
-        Kind::String => message.say(&content.str()),
+        Kind::String => message.say(content.str()),
         Kind::Array => content.items().for_each(|part| add(message, part)),
         Kind::Object => add_part(message, content),
-        Kind::Number | Kind::Bool => message.say(&content.to_text()),
+        Kind::Number | Kind::Bool => message.say(content.to_text()),
         Kind::Null => {}
     }
 }
 
-fn add_part(message: &mut Message, part: Item<'_>) {
+fn add_part<'t>(message: &mut Message<'t>, part: Item<'t>) {
     match part.get("type").str().as_ref() {
         "tool_use" | "server_tool_use" | "mcp_tool_use" => message.calls.push(call(part, "input")),
         // Encrypted by the provider.
@@ -30,11 +32,11 @@ fn add_part(message: &mut Message, part: Item<'_>) {
 
 /// A part whose texts have typical names: `text`, `input_text`, `output_text`, `refusal`, `thinking`, a shell's output,
 /// and unknown types. A part without any text is an attachment.
-fn add_any(message: &mut Message, part: Item<'_>) {
+fn add_any<'t>(message: &mut Message<'t>, part: Item<'t>) {
     let mut found = false;
     for name in ["text", "refusal", "thinking", "stdout", "stderr"] {
         if let Some(text) = part.get(name).text() {
-            message.say(&text);
+            message.say(text);
             found = true;
         }
     }
@@ -48,27 +50,27 @@ fn add_any(message: &mut Message, part: Item<'_>) {
 }
 
 /// Anthropic's documents and search results: a text, parts, or a file.
-fn add_document(message: &mut Message, part: Item<'_>) {
+fn add_document<'t>(message: &mut Message<'t>, part: Item<'t>) {
     for name in ["title", "context"] {
-        message.say(&part.get(name).str());
+        message.say(part.get(name).str());
     }
     if part.has("content") {
         return add(message, part.get("content"));
     }
     let source = part.get("source");
     match source.get("type").str().as_ref() {
-        "text" => message.say(&source.get("data").str()),
+        "text" => message.say(source.get("data").str()),
         "content" => add(message, source.get("content")),
         _ => message.attachments += 1,
     }
 }
 
 /// A call whose arguments are the member `arguments`: a text, or JSON.
-pub(super) fn call(part: Item<'_>, arguments: &str) -> Call {
-    Call { name: part.get("name").str().into_owned(), arguments: as_text(part.get(arguments)) }
+pub(super) fn call<'t>(part: Item<'t>, arguments: &str) -> Call<'t> {
+    Call { name: part.get("name").str(), arguments: as_text(part.get(arguments)) }
 }
 
 /// A text unchanged, anything else as JSON.
-pub(super) fn as_text(value: Item<'_>) -> String {
-    if value.is_null() { String::new() } else { value.to_text().into_owned() }
+pub(super) fn as_text(value: Item<'_>) -> Cow<'_, str> {
+    if value.is_null() { Cow::Borrowed("") } else { value.to_text() }
 }

@@ -1,27 +1,29 @@
 //! A message of a conversation.
 
+use std::borrow::Cow;
+
 use crate::json::Item;
 
 /// One message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Message {
+pub struct Message<'t> {
     /// Its role.
     pub role: Role,
     /// Its texts, with line ends between the parts.
-    pub text: String,
+    pub text: Cow<'t, str>,
     /// Images, audio, files, tokens and parts of unknown types.
     pub attachments: usize,
     /// Tool calls of the model.
-    pub calls: Vec<Call>,
+    pub calls: Vec<Call<'t>>,
 }
 
 /// A tool call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Call {
+pub struct Call<'t> {
     /// The tool.
-    pub name: String,
+    pub name: Cow<'t, str>,
     /// The arguments, mostly JSON.
-    pub arguments: String,
+    pub arguments: Cow<'t, str>,
 }
 
 /// The author of a message.
@@ -60,15 +62,15 @@ impl Role {
     }
 }
 
-impl Message {
+impl<'t> Message<'t> {
     /// An empty message.
-    pub(super) fn by(role: Role) -> Message {
+    pub(super) fn by(role: Role) -> Self {
         Message { role, ..Message::default() }
     }
 
     /// A message with this text.
-    pub(super) fn saying(role: Role, text: &str) -> Message {
-        Message { role, text: text.to_owned(), ..Message::default() }
+    pub(super) fn saying(role: Role, text: Cow<'t, str>) -> Self {
+        Message { role, text, ..Message::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -76,10 +78,13 @@ impl Message {
     }
 
     /// Adds a text on a new line.
-    pub(super) fn say(&mut self, text: &str) {
-        if !self.text.is_empty() && !text.is_empty() {
-            self.text.push('\n');
+    pub(super) fn say(&mut self, text: Cow<'t, str>) {
+        if self.text.is_empty() {
+            self.text = text;
+        } else if !text.is_empty() {
+            let all = self.text.to_mut();
+            all.push('\n');
+            all.push_str(&text);
         }
-        self.text.push_str(text);
     }
 }

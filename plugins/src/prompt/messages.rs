@@ -6,7 +6,7 @@ use super::content::add;
 use super::message::{Message, Role};
 use crate::json::{Item, Kind};
 
-pub(super) fn messages(body: Item<'_>) -> Vec<Message> {
+pub(super) fn messages(body: Item<'_>) -> Vec<Message<'_>> {
     let mut messages = Vec::new();
     let system = body.get("system");
     if !system.is_null() {
@@ -22,7 +22,7 @@ pub(super) fn messages(body: Item<'_>) -> Vec<Message> {
     messages
 }
 
-fn split(value: Item<'_>, messages: &mut Vec<Message>) {
+fn split<'t>(value: Item<'t>, messages: &mut Vec<Message<'t>>) {
     let (role, content) = match value.kind() {
         Kind::Object => (Role::of(value), value.get("content")),
         Kind::Null => return,

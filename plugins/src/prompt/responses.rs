@@ -3,11 +3,13 @@
 //! There are dozens of types of items. Their common structure is enough: `…_call` is a call by the model, `…_output` is
 //! its result, and everything else has a role and a content.
 
+use std::borrow::Cow;
+
 use super::content::{add, as_text};
 use super::message::{Call, Message, Role};
 use crate::json::{Item, Kind};
 
-pub(super) fn messages(body: Item<'_>) -> Vec<Message> {
+pub(super) fn messages(body: Item<'_>) -> Vec<Message<'_>> {
     let mut messages = Vec::new();
     let instructions = body.get("instructions");
     if !instructions.is_null() {
@@ -31,7 +33,7 @@ pub(super) fn messages(body: Item<'_>) -> Vec<Message> {
     messages
 }
 
-fn item(item: Item<'_>, messages: &mut Vec<Message>) {
+fn item<'t>(item: Item<'t>, messages: &mut Vec<Message<'t>>) {
     if !item.is_object() {
         let mut message = Message::by(Role::User);
         add(&mut message, item);
@@ -47,7 +49,7 @@ fn item(item: Item<'_>, messages: &mut Vec<Message>) {
             }
             messages.push(message);
         }
-        "mcp_approval_response" => messages.push(Message::saying(Role::User, &item.get("reason").str())),
+        "mcp_approval_response" => messages.push(Message::saying(Role::User, item.get("reason").str())),
         _ if item.has("role") || item.has("content") => {
             let mut message = Message::by(Role::of(item));
             add(&mut message, item.get("content"));
@@ -62,7 +64,7 @@ fn item(item: Item<'_>, messages: &mut Vec<Message>) {
     }
 }
 
-fn result(output: Item<'_>) -> Message {
+fn result(output: Item<'_>) -> Message<'_> {
     let mut message = Message::by(Role::Tool);
     // A screenshot.
     if output.has("image_url") || output.has("file_id") {
@@ -73,17 +75,16 @@ fn result(output: Item<'_>) -> Message {
     message
 }
 
-fn called(kind: &str, item: Item<'_>, messages: &mut Vec<Message>) {
+fn called<'t>(kind: &str, item: Item<'t>, messages: &mut Vec<Message<'t>>) {
     let mut message = Message::by(Role::Assistant);
     // The encoded image.
     if item.get("result").kind() == Kind::String {
         message.attachments += 1;
     }
-    let name = item.get("name").text();
-    let name = name.as_deref().unwrap_or_else(|| kind.strip_suffix("_call").unwrap_or(kind));
+    let name = item.get("name").text().unwrap_or_else(|| Cow::Owned(kind.strip_suffix("_call").unwrap_or(kind).to_owned()));
     let arguments = ["arguments", "input", "action", "actions", "operation", "code", "queries"].into_iter().find(|name| item.has(name));
-    let arguments = arguments.map_or_else(String::new, |name| as_text(item.get(name)));
-    message.calls.push(Call { name: name.to_owned(), arguments });
+    let arguments = arguments.map_or(Cow::Borrowed(""), |name| as_text(item.get(name)));
+    message.calls.push(Call { name, arguments });
     messages.push(message);
     // Tools that run at the backend have their results in the same item.
     for name in ["output", "outputs", "results"] {

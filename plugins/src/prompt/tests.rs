@@ -3,17 +3,19 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn prompt(api: Api, body: Value) -> Prompt {
-    read(api, body.to_string().as_bytes()).unwrap()
+/// What `with` finds in the prompt of a body, if it has one.
+fn read_in<T>(api: Api, body: &[u8], with: impl FnOnce(Prompt<'_>) -> T) -> Option<T> {
+    let tree = Tree::parse(body)?;
+    read(api, &tree).map(with)
 }
 
 /// `role:text:attachments:name(arguments)…` for every message.
 fn shown(api: Api, body: Value) -> Vec<String> {
-    let one = |one: &Message| {
+    let one = |one: &Message<'_>| {
         let calls: String = one.calls.iter().map(|call| format!(":{}({})", call.name, call.arguments)).collect();
         format!("{}:{}:{}{calls}", one.role.name(), one.text, one.attachments)
     };
-    prompt(api, body).messages.iter().map(one).collect()
+    read_in(api, body.to_string().as_bytes(), |prompt| prompt.messages.iter().map(one).collect()).unwrap()
 }
 
 #[test]
@@ -47,11 +49,7 @@ fn a_chat() {
         "user:Later.:0",
         "user::1",
     ];
-    assert_eq!(shown(Api::Chat, body.clone()), expected);
-    let prompt = prompt(Api::Chat, body);
-    assert_eq!(prompt.system(), "Be brief.\nNo jokes.");
-    assert_eq!(prompt.last_user(), None, "the last one has no text");
-    assert!(prompt.input_text().any(|text| text == "ls") && prompt.input_text().all(|text| !text.is_empty()));
+    assert_eq!(shown(Api::Chat, body), expected);
 }
 
 #[test]
@@ -143,7 +141,10 @@ fn what_is_no_conversation() {
 
 #[test]
 fn names_of_tools() {
-    let names = |api, body| prompt(api, body).tools;
+    let names = |api, body: Value| {
+        let owned = |prompt: Prompt<'_>| prompt.tools.into_iter().map(std::borrow::Cow::into_owned).collect::<Vec<_>>();
+        read_in(api, body.to_string().as_bytes(), owned).unwrap()
+    };
     let chat = json!({"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "c"}}],
         "functions": [{"name": "old"}], "web_search_options": {}});
     assert_eq!(names(Api::Chat, chat), ["f", "c", "old", "web_search"]);
@@ -158,10 +159,10 @@ fn names_of_tools() {
 #[test]
 fn what_has_no_prompt() {
     for body in ["", "[]", "\"x\"", "{", "null"] {
-        assert_eq!(read(Api::Chat, body.as_bytes()), None, "{body}");
+        assert_eq!(read_in(Api::Chat, body.as_bytes(), |_| ()), None, "{body}");
     }
-    assert_eq!(read(Api::Files, b"{}"), None);
-    assert_eq!(read(Api::Transcriptions, b"{}"), None);
+    assert_eq!(read_in(Api::Files, b"{}", |_| ()), None);
+    assert_eq!(read_in(Api::Transcriptions, b"{}", |_| ()), None);
 }
 
 const NAMES: &str = "messages|input|prompt|system|instructions|content|type|text|role|tools|functions|function|name|output|tool_calls\
@@ -192,18 +193,15 @@ proptest! {
     fn any_json_is_survived(value in arbitrary(), list in prop::collection::vec(arbitrary(), 0..4)) {
         let body = json!({"messages": list.clone(), "input": list, "prompt": value.clone(), "system": value.clone(), "tools": value.clone(), "instructions": value});
         for api in Api::ALL {
-            let prompt = read(api, body.to_string().as_bytes());
-            if let Some(prompt) = prompt {
-                let _ = (prompt.system(), prompt.last_user(), prompt.input_text().count());
-            }
-            let _ = read(api, body["prompt"].to_string().as_bytes());
+            let _ = read_in(api, body.to_string().as_bytes(), |_| ());
+            let _ = read_in(api, body["prompt"].to_string().as_bytes(), |_| ());
         }
     }
 
     #[test]
     fn any_bytes_are_survived(body in prop::collection::vec(any::<u8>(), 0..100)) {
         for api in Api::ALL {
-            let _ = read(api, &body);
+            let _ = read_in(api, &body, |_| ());
         }
     }
 }

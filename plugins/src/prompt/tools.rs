@@ -6,29 +6,29 @@ use crate::json::Item;
 
 /// Of `tools`, the older `functions`, Anthropic's `mcp_servers`, Azure's `data_sources` and chat's
 /// `web_search_options`.
-pub(super) fn names(body: Item<'_>) -> Vec<String> {
+pub(super) fn names(body: Item<'_>) -> Vec<Cow<'_, str>> {
     let mut names = Vec::new();
     for list in ["tools", "functions", "mcp_servers", "data_sources"] {
         add(body.get(list), &mut names);
     }
     if body.get("web_search_options").is_object() {
-        names.push("web_search".to_owned());
+        names.push(Cow::Borrowed("web_search"));
     }
     names
 }
 
 /// A function counts by its name; any other tool by its kind, and by its name, too. A tool with neither has an empty
 /// name, which no list of allowed tools contains.
-fn add(list: Item<'_>, names: &mut Vec<String>) {
+fn add<'t>(list: Item<'t>, names: &mut Vec<Cow<'t, str>>) {
     for tool in list.items() {
         let within = |part: &str| tool.get(part).get("name").text();
         let own = |name: &str| tool.get(name).text();
         let name = within("function").or_else(|| within("custom")).or_else(|| own("name"));
         let kind = own("type").filter(|kind| !matches!(kind.as_ref(), "function" | "custom"));
         if name.is_none() && kind.is_none() {
-            names.push(String::new());
+            names.push(Cow::Borrowed(""));
         }
-        names.extend(kind.into_iter().chain(name).map(Cow::into_owned));
+        names.extend(kind.into_iter().chain(name));
         // A namespace has tools of its own.
         add(tool.get("tools"), names);
     }

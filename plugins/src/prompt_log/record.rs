@@ -5,24 +5,25 @@ use std::borrow::Cow;
 use super::compact::mend;
 use super::redact::Redactor;
 use crate::api::Api;
+use crate::json::Tree;
 use crate::{answer, prompt};
 
-/// Prompt and answer, redacted and cut.
+/// Prompt and answer, redacted and cut. Texts that stay as they are aren't copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize))]
-pub struct Content {
+pub struct Content<'t> {
     /// The prompt, message by message; absent if it can't be parsed.
     #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
-    pub prompt: Option<Vec<Message>>,
+    pub prompt: Option<Vec<Message<'t>>>,
     /// A part of the prompt was not read.
     #[cfg_attr(test, serde(skip_serializing_if = "std::ops::Not::not"))]
     pub prompt_cut: bool,
     /// Names of the tools in the request.
     #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
-    pub tools: Vec<String>,
+    pub tools: Vec<Cow<'t, str>>,
     /// The answer, choice by choice.
     #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
-    pub completion: Vec<Message>,
+    pub completion: Vec<Message<'t>>,
     /// A part of the answer was not read, or is missing.
     #[cfg_attr(test, serde(skip_serializing_if = "std::ops::Not::not"))]
     pub completion_cut: bool,
@@ -51,30 +52,30 @@ pub struct Answer<'b> {
 /// A message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize))]
-pub struct Message {
+pub struct Message<'t> {
     /// `system`, `user`, `assistant` or `tool`.
-    pub role: Cow<'static, str>,
+    pub role: Cow<'t, str>,
     /// Its text.
-    pub text: String,
+    pub text: Cow<'t, str>,
     /// The number of images, sounds and files in it.
     #[cfg_attr(test, serde(skip_serializing_if = "is_zero"))]
     pub attachments: usize,
     /// Its tool calls.
     #[cfg_attr(test, serde(skip_serializing_if = "Vec::is_empty"))]
-    pub calls: Vec<Call>,
+    pub calls: Vec<Call<'t>>,
     /// The finish reason.
     #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
-    pub finish: Option<String>,
+    pub finish: Option<Cow<'t, str>>,
 }
 
 /// A tool call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize))]
-pub struct Call {
+pub struct Call<'t> {
     /// The tool.
-    pub name: String,
+    pub name: Cow<'t, str>,
     /// The arguments, as the model wrote them.
-    pub arguments: String,
+    pub arguments: Cow<'t, str>,
 }
 
 #[cfg(test)]
@@ -91,46 +92,46 @@ struct Editor<'e> {
 
 impl Editor<'_> {
     /// Redacted first, as a whole: a sensitive text must not be hidden by the cut.
-    fn edit<'t>(&self, text: impl Into<Cow<'t, str>>) -> String {
-        let text = text.into();
+    fn edit<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
         let text = self.redactor.and_then(|redactor| redacted(redactor, &text)).map_or(text, Cow::Owned);
         if text.len() <= self.longest {
-            return text.into_owned();
+            return text;
         }
         let mut end = self.longest;
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        format!("{}…[{} bytes cut]", &text[..end], text.len() - end)
+        Cow::Owned(format!("{}…[{} bytes cut]", &text[..end], text.len() - end))
     }
 
     /// A text that was broken off: its end may be a part of something sensitive.
-    fn edit_unfinished(&self, text: &str) -> String {
-        if self.redactor.is_none() {
-            return self.edit(text);
+    fn edit_unfinished<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
+        let sure = if self.redactor.is_none() { text.len() } else { sure(&text) };
+        if sure == text.len() {
+            self.edit(text)
+        } else {
+            Cow::Owned(self.edit(Cow::Borrowed(&text[..sure])).into_owned() + "…[broken off]")
         }
-        let sure = sure(text);
-        if sure == text.len() { self.edit(text) } else { self.edit(&text[..sure]) + "…[broken off]" }
     }
 
     /// A text whose rest is not known; the result says so.
-    fn edit_cut(&self, text: &str) -> String {
+    fn edit_cut<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
         let mut text = self.edit_unfinished(text);
         if !text.ends_with("[broken off]") && !text.ends_with(" bytes cut]") {
-            text.push_str("…[broken off]");
+            text.to_mut().push_str("…[broken off]");
         }
         text
     }
 
-    fn answered(&self, message: answer::Message, cut: bool) -> Message {
+    fn answered<'t>(&self, message: answer::Message<'t>, cut: bool) -> Message<'t> {
         let answer::Message { role, text, calls, finish } = message;
-        let edit = |text: String| match () {
-            () if cut => self.edit_cut(&text),
+        let edit = |text: Cow<'t, str>| match () {
+            () if cut => self.edit_cut(text),
             () if finish.is_some() => self.edit(text),
-            () => self.edit_unfinished(&text),
+            () => self.edit_unfinished(text),
         };
         Message {
-            role: self.edit(role).into(),
+            role: self.edit(role),
             text: edit(text),
             attachments: 0,
             calls: calls.into_iter().map(|call| Call { name: self.edit(call.name), arguments: edit(call.arguments) }).collect(),
@@ -196,30 +197,64 @@ fn unescaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Reads prompt and answer of a request; texts are redacted, and cut to `longest` bytes each. Of an incomplete text the
+/// Reads prompt and answer of a request, for `with`; texts are redacted, and cut to `longest` bytes each. Of an incomplete text the
 /// received part is read; at its end there could be a part of something sensitive.
-pub fn content(api: Api, body: Option<Request<'_>>, answer: Option<Answer<'_>>, redactor: Option<&Redactor>, longest: usize) -> Content {
+pub fn content<T>(
+    api: Api,
+    body: Option<Request<'_>>,
+    answer: Option<Answer<'_>>,
+    redactor: Option<&Redactor>,
+    longest: usize,
+    with: impl FnOnce(&Content<'_>) -> T,
+) -> T {
     let editor = Editor { redactor, longest };
-    let (read, prompt_cut) = body.map_or((None, false), |body| asked(api, body, &editor));
-    let (prompt, tools) = read.map_or((None, Vec::new()), |(prompt::Prompt { messages, tools, .. }, cut)| {
-        let messages = messages.into_iter().map(|message| cut.message(message)).collect();
-        (Some(messages), tools.into_iter().map(|name| editor.edit(name)).collect())
-    });
-    let (completion, completion_cut) = answer.map_or_else(Default::default, |answer| answered(api, answer));
-    let completion = completion.into_iter().map(|message| editor.answered(message, completion_cut)).collect();
-    Content { prompt, prompt_cut, tools, completion, completion_cut }
+    let asked = body.and_then(Asked::of);
+    let body_tree = asked.as_ref().and_then(|asked| Tree::parse(&asked.text));
+    let prompt = body_tree.as_ref().and_then(|tree| prompt::read(api, tree));
+    let plain = answer.and_then(|answer| answer::assembled(api, answer.bytes, answer.streamed));
+    let whole = plain.as_deref().and_then(Tree::parse);
+    // One that isn't whole, although it came to its end.
+    let mended = answer.filter(|answer| whole.is_none() && !answer.streamed).and_then(|answer| mend(answer.bytes));
+    let part = mended.as_ref().and_then(|mended| Tree::parse(&mended.text));
+    let completion = whole.as_ref().or(part.as_ref()).and_then(|tree| answer::text(api, tree)).unwrap_or_default();
+    let completion_cut = answer.is_some_and(|answer| answer.cut) || mended.is_some();
+    let mut content = Content { prompt_cut: body.is_some_and(|body| body.cut), completion_cut, ..Content::default() };
+    if let (Some(prompt), Some(asked)) = (prompt, &asked) {
+        let edited = Edited { editor: &editor, unfinished: asked.unfinished.as_deref().filter(|cut| !cut.is_empty()) };
+        content.prompt = Some(prompt.messages.into_iter().map(|message| edited.message(message)).collect());
+        content.tools = prompt.tools.into_iter().map(|name| editor.edit(name)).collect();
+    }
+    content.completion = completion.into_iter().map(|message| editor.answered(message, completion_cut)).collect();
+    with(&content)
 }
 
-/// A prompt that may be incomplete.
-struct Edited<'e> {
-    editor: &'e Editor<'e>,
+/// A request's body as valid JSON.
+struct Asked<'b> {
+    text: Cow<'b, [u8]>,
     /// The string that was cut, as far as it was received.
     unfinished: Option<String>,
 }
 
+impl<'b> Asked<'b> {
+    /// `None` if what is left of it can't be read.
+    fn of(body: Request<'b>) -> Option<Self> {
+        if !body.cut {
+            return Some(Asked { text: Cow::Borrowed(body.bytes), unfinished: None });
+        }
+        mend(body.bytes).map(|mended| Asked { text: Cow::Owned(mended.text), unfinished: mended.unfinished })
+    }
+}
+
+/// The messages of a prompt that may be incomplete.
+struct Edited<'e> {
+    editor: &'e Editor<'e>,
+    /// The string that was cut, if something of it was received.
+    unfinished: Option<&'e str>,
+}
+
 impl Edited<'_> {
-    fn message(&self, message: prompt::Message) -> Message {
-        let call = |call: prompt::Call| Call { name: self.text(call.name), arguments: self.arguments(call.arguments) };
+    fn message<'t>(&self, message: prompt::Message<'t>) -> Message<'t> {
+        let call = |call: prompt::Call<'t>| Call { name: self.text(call.name), arguments: self.arguments(call.arguments) };
         Message {
             role: message.role.name().into(),
             text: self.text(message.text),
@@ -230,40 +265,19 @@ impl Edited<'_> {
     }
 
     /// A text that ends with the unfinished string is the one that was cut.
-    fn text(&self, text: String) -> String {
-        let is_cut = self.unfinished.as_ref().is_some_and(|cut| !cut.is_empty() && text.ends_with(cut.as_str()));
-        if is_cut { self.editor.edit_cut(&text) } else { self.editor.edit(text) }
+    fn text<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
+        if self.unfinished.is_some_and(|cut| text.ends_with(cut)) { self.editor.edit_cut(text) } else { self.editor.edit(text) }
     }
 
     /// Arguments may be JSON that was closed after the cut.
-    fn arguments(&self, text: String) -> String {
+    fn arguments<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
         let open = text.trim_end_matches(['}', ']']).strip_suffix('"').filter(|_| text.ends_with(['}', ']']));
-        let Some((open, cut)) = open.zip(self.unfinished.as_ref().filter(|cut| !cut.is_empty())) else { return self.text(text) };
-        let written = serde_json::Value::from(cut.as_str()).to_string();
-        let is_cut = open.ends_with(written.trim_matches('"'));
-        if is_cut { self.editor.edit_cut(open) } else { self.editor.edit(text) }
-    }
-}
-
-/// Reads the prompt. Returns also whether a part of it is missing.
-fn asked<'e>(api: Api, body: Request<'_>, editor: &'e Editor<'e>) -> (Option<(prompt::Prompt, Edited<'e>)>, bool) {
-    if !body.cut {
-        let whole = Edited { editor, unfinished: None };
-        return (prompt::read(api, body.bytes).map(|prompt| (prompt, whole)), false);
-    }
-    let Some(mended) = mend(body.bytes) else { return (None, true) };
-    let cut = Edited { editor, unfinished: mended.unfinished };
-    (prompt::read(api, &mended.text).map(|prompt| (prompt, cut)), true)
-}
-
-/// Reads the answer. Returns also whether a part of it is missing.
-fn answered(api: Api, answer: Answer<'_>) -> (Vec<answer::Message>, bool) {
-    if let Some(messages) = answer::text(api, answer.bytes, answer.streamed) {
-        return (messages, answer.cut);
-    }
-    match if answer.streamed { None } else { mend(answer.bytes) } {
-        Some(mended) => (answer::text(api, &mended.text, false).unwrap_or_default(), true),
-        None => (Vec::new(), answer.cut),
+        let Some((open, cut)) = open.zip(self.unfinished) else { return self.text(text) };
+        let written = serde_json::Value::from(cut).to_string();
+        if open.ends_with(written.trim_matches('"')) {
+            return Cow::Owned(self.editor.edit_cut(Cow::Borrowed(open)).into_owned());
+        }
+        self.editor.edit(text)
     }
 }
 
@@ -275,7 +289,8 @@ mod tests {
     fn edited(text: &str, unfinished: bool) -> String {
         let redactor = Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]).unwrap();
         let editor = Editor { redactor: Some(&redactor), longest: 1000 };
-        if unfinished { editor.edit_unfinished(text) } else { editor.edit(text) }
+        let text = Cow::Borrowed(text);
+        if unfinished { editor.edit_unfinished(text) } else { editor.edit(text) }.into_owned()
     }
 
     #[test]
@@ -299,35 +314,44 @@ mod tests {
         assert_eq!(edited("", true), "");
     }
 
-    fn logged(body: &str, cut: bool) -> Content {
+    /// What `with` finds in the record of a body.
+    fn logged<T>(body: &str, cut: bool, with: impl FnOnce(&Content<'_>) -> T) -> T {
         let redactor = Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]).unwrap();
-        content(Api::Chat, Some(Request { bytes: body.as_bytes(), cut }), None, Some(&redactor), 1000)
+        content(Api::Chat, Some(Request { bytes: body.as_bytes(), cut }), None, Some(&redactor), 1000, with)
+    }
+
+    fn texts(content: &Content<'_>) -> Vec<String> {
+        content.prompt.iter().flatten().map(|message| message.text.to_string()).collect()
+    }
+
+    fn arguments(content: &Content<'_>) -> Vec<String> {
+        content.prompt.iter().flatten().map(|message| message.calls[0].arguments.to_string()).collect()
     }
 
     #[test]
     fn of_a_prompt_that_is_cut_what_came_is_written() {
         let body = r#"{"messages":[{"role":"system","content":"be kind 4711"},{"role":"user","content":"the card is 4111 1111 1111"#;
-        let record = logged(body, true);
-        let texts: Vec<&str> = record.prompt.iter().flatten().map(|message| message.text.as_str()).collect();
-        assert_eq!(texts, ["be kind 4711", "the card is …[broken off]"]);
-        assert!(record.prompt_cut && serde_json::to_string(&record).unwrap().contains("\"prompt_cut\":true"));
-        let whole = logged(&format!("{body} 1111\"}}]}}"), false);
-        assert_eq!(whole.prompt.unwrap()[1].text, "the card is [card]");
-        assert!(!whole.prompt_cut);
+        logged(body, true, |record| {
+            assert_eq!(texts(record), ["be kind 4711", "the card is …[broken off]"]);
+            assert!(record.prompt_cut && serde_json::to_string(&record).unwrap().contains("\"prompt_cut\":true"));
+        });
+        logged(&format!("{body} 1111\"}}]}}"), false, |whole| {
+            assert_eq!(texts(whole)[1], "the card is [card]");
+            assert!(!whole.prompt_cut);
+        });
     }
 
     #[test]
     fn of_arguments_that_are_cut_no_half_number_stays() {
         let call = |arguments: &str| format!(r#"{{"role":"assistant","tool_calls":[{{"function":{{"name":"f","arguments":{arguments}"#);
         let body = format!(r#"{{"messages":[{}}}}}]}},{}"#, call(r#"{"x":"1 2 3"}"#), call(r#"{"list":[{"card":"4111 1111 1111"#));
-        let calls: Vec<String> =
-            logged(&body, true).prompt.into_iter().flatten().map(|message| message.calls[0].arguments.clone()).collect();
+        let calls = logged(&body, true, arguments);
         assert_eq!(calls[0], r#"{"x":"1 2 3"}"#);
         assert!(!calls[1].contains("1111") && calls[1].ends_with("…[broken off]"), "{}", calls[1]);
         // As a text of its own, too.
         let body = format!(r#"{{"messages":[{}"#, call(r#""{\"card\":\"4111 1111 1111"#));
-        let calls = &logged(&body, true).prompt.unwrap()[0].calls;
-        assert!(!calls[0].arguments.contains("1111"), "{calls:?}");
+        let calls = logged(&body, true, arguments);
+        assert!(!calls[0].contains("1111"), "{calls:?}");
     }
 
     #[test]
@@ -337,9 +361,10 @@ mod tests {
             br#"{"id":"x","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"pay to DE89 3704 0044"#;
         for cut in [true, false] {
             let answer = Some(Answer { bytes: answer, streamed: false, cut });
-            let record = content(Api::Chat, None, answer, Some(&redactor), 1000);
-            assert_eq!(record.completion[0].text, "pay to …[broken off]", "a broken one, too");
-            assert!(record.completion_cut);
+            content(Api::Chat, None, answer, Some(&redactor), 1000, |record| {
+                assert_eq!(record.completion[0].text, "pay to …[broken off]", "a broken one, too");
+                assert!(record.completion_cut);
+            });
         }
     }
 }

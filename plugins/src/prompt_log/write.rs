@@ -3,7 +3,7 @@
 use super::record::{Call, Content, Message};
 use crate::json::write_text;
 
-impl Content {
+impl Content<'_> {
     /// Appends its members, each with a comma before it.
     pub fn write(&self, to: &mut Vec<u8>) {
         if let Some(prompt) = &self.prompt {
@@ -44,7 +44,7 @@ fn list<T>(all: &[T], to: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
     to.push(b']');
 }
 
-fn message(message: &Message, to: &mut Vec<u8>) {
+fn message(message: &Message<'_>, to: &mut Vec<u8>) {
     let Message { role, text, attachments, calls, finish } = message;
     put("{\"role\":", to);
     write_text(role, to);
@@ -65,7 +65,7 @@ fn message(message: &Message, to: &mut Vec<u8>) {
     to.push(b'}');
 }
 
-fn call(call: &Call, to: &mut Vec<u8>) {
+fn call(call: &Call<'_>, to: &mut Vec<u8>) {
     let Call { name, arguments } = call;
     put("{\"name\":", to);
     write_text(name, to);
@@ -84,11 +84,12 @@ mod tests {
         "[a-z\"\\\\\n\u{e9}]{0,6}"
     }
 
-    fn messages() -> impl Strategy<Value = Vec<Message>> {
-        let call = (text(), text()).prop_map(|(name, arguments)| Call { name, arguments });
+    fn messages() -> impl Strategy<Value = Vec<Message<'static>>> {
+        let call = (text(), text()).prop_map(|(name, arguments)| Call { name: name.into(), arguments: arguments.into() });
         let calls = prop::collection::vec(call, 0..3);
-        let message = (text(), text(), 0usize..3, calls, prop::option::of(text()))
-            .prop_map(|(role, text, attachments, calls, finish)| Message { role: role.into(), text, attachments, calls, finish });
+        let message = (text(), text(), 0usize..3, calls, prop::option::of(text())).prop_map(|(role, text, attachments, calls, finish)| {
+            Message { role: role.into(), text: text.into(), attachments, calls, finish: finish.map(Into::into) }
+        });
         prop::collection::vec(message, 0..3)
     }
 
@@ -100,6 +101,7 @@ mod tests {
             tools in prop::collection::vec(text(), 0..3),
             (prompt_cut, completion_cut) in any::<(bool, bool)>(),
         ) {
+            let tools = tools.into_iter().map(Into::into).collect();
             let content = Content { prompt, prompt_cut, tools, completion, completion_cut };
             let mut written = b"{\"level\":1".to_vec();
             content.write(&mut written);

@@ -54,8 +54,11 @@ fn place(session: &Session<'_>, facts: &Facts, model_request: &ModelRequest) -> 
     let head = session.req_header();
     let mut seen = head.uri.query().unwrap_or("").to_owned();
     seen.push('?');
+    // Most requests have none of them: looking at all names takes less than looking three of them up.
+    let is_seen = |name: &HeaderName| ["anthropic-", "openai-"].iter().any(|prefix| name.as_str().starts_with(prefix));
+    let seen_names = if head.headers.keys().any(is_seen) { &SEEN[..] } else { &[] };
     // Writing to a text can't fail.
-    for name in &SEEN {
+    for name in seen_names {
         for value in head.headers.get_all(name) {
             let _ = write!(seen, "{name}={:?};", value.as_bytes());
         }
@@ -92,8 +95,9 @@ pub(super) async fn look_up(
     if !may_suit(api, body.bytes().len(), &fields.references, fields.refers_deeper, shared) {
         return Ok(None);
     }
+    let kind = cache.key_kind();
     let asked = move |body: &[u8]| {
-        let asked = Asked::read(&namespace, api, &model.name, body);
+        let asked = Asked::read(&kind, &namespace, api, &model.name, body);
         (namespace, asked)
     };
     let (namespace, asked) = on_bytes(&gateway.turns, || facts.owner(), body.bytes(), asked).await?;

@@ -130,9 +130,9 @@ async fn written(level: Level, id: &str) -> Value {
         us: 3,
         overhead_us: 4,
     };
-    let log = gateway.runtime.load().prompt_log.clone().unwrap();
-    let facts = line.to_json();
-    write(&log, logged, Api::Chat, false, line, facts);
+    let runtime = gateway.runtime.load();
+    let log = runtime.prompt_log.clone().unwrap();
+    write(&log, &runtime.access_log, logged, (Api::Chat, false), line, true);
     log.flush(std::time::Duration::from_secs(10)).await;
     serde_json::from_str(&std::fs::read_to_string(folder.path().join("prompts.jsonl")).unwrap()).unwrap()
 }

@@ -8,7 +8,7 @@
 //! ```text
 //! old  Reachable       addresses, and what else the new process must have before it takes over
 //! new  Prepared        its config is valid, everything is made, nothing is accepted yet
-//! old  Node, Tallies, Targets, SignIn, Sessions, Keys, Pins … Go
+//! old  Node, Tallies, Targets, SignIn, Sessions, Keys, Pins, CacheSecret … Go
 //! new  Ready           it accepts; what it admits waits for the next two
 //! old  Tallies, Shares …   the last requests that the old process has admitted by itself, and its shares
 //! old  LimitsLeft      the new one decides what is admitted, for both
@@ -129,6 +129,10 @@ enum Message {
     /// Sessions of persons that have begun and ended.
     Sessions {
         sessions: SessionChanges,
+    },
+    /// The secret of which the keys of cached answers are made, in Base64.
+    CacheSecret {
+        secret: String,
     },
     /// Accept connections now.
     Go,

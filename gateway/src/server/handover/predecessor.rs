@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -284,6 +286,10 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent)
     }
     for pins in gateway.objects.all().chunks(PINS) {
         send(stream, &Message::Pins { pins: pins.to_vec() }).await?;
+    }
+    let secret = gateway.runtime.load().cache.as_ref().map(|cache| cache.secret());
+    if let Some(secret) = secret {
+        send(stream, &Message::CacheSecret { secret: STANDARD.encode(secret.bytes()) }).await?;
     }
     send(stream, &Message::Go).await
 }

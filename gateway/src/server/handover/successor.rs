@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use spillway_plugins::cache::{CacheKey, Entry};
+use spillway_plugins::cache::{CacheKey, Entry, KeySecret};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
@@ -206,6 +206,12 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
                 && let Ok(entry) = Entry::from_bytes(&Bytes::from(entry))
             {
                 cache.take_over(key, entry);
+            }
+        }
+        Message::CacheSecret { secret } => {
+            let secret = STANDARD.decode(secret).ok().and_then(|secret| KeySecret::from_bytes(&secret));
+            if let (Some(cache), Some(secret)) = (&gateway.runtime.load().cache, secret) {
+                cache.take_over_secret(secret);
             }
         }
         Message::SignIn { sign_in } => gateway.sign_in.take_over(&sign_in),

@@ -6,11 +6,9 @@ use spillway_plugins::tokens::{Metered, Usage};
 use super::line::{AttemptLine, RequestLine};
 
 impl RequestLine<'_> {
-    /// The line as a JSON object.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(1024);
-        write(self, &mut text);
-        text
+    /// Appends the line, a JSON object.
+    pub fn write_json(&self, to: &mut Vec<u8>) {
+        write(self, to);
     }
 }
 

@@ -82,13 +82,14 @@ impl AccessLog {
         }
     }
 
-    /// Hands over a line that is also needed as JSON. Returns that.
-    pub fn write_json(&self, line: &RequestLine<'_>) -> Vec<u8> {
-        let json = line.to_json();
+    /// Hands over a line that is also needed as JSON, and appends that to `to`.
+    pub fn write_json(&self, line: &RequestLine<'_>, to: &mut Vec<u8>) {
+        let before = to.len();
+        json::write(line, to);
         match &self.lines {
             Some(lines) if !self.rules.text => {
                 let taken = lines.fill(|waiting| {
-                    waiting.extend_from_slice(&json);
+                    waiting.extend_from_slice(&to[before..]);
                     waiting.push(b'\n');
                 });
                 if !taken {
@@ -97,7 +98,6 @@ impl AccessLog {
             }
             _ => self.write(line),
         }
-        json
     }
 
     /// Hands over a line, or counts it as lost.

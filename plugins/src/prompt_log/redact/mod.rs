@@ -60,6 +60,9 @@ pub enum RedactError {
         #[source]
         why: Box<regex::Error>,
     },
+    /// The beginnings of known tokens can't be searched for.
+    #[error("the forms of secrets can't be used: {0}")]
+    Shapes(#[from] aho_corasick::BuildError),
 }
 
 /// Removes the configured classes and patterns from texts.
@@ -89,8 +92,12 @@ impl Redactor {
         let mut placeholders: Vec<String> = Class::NAMES.iter().map(|(name, _)| format!("[{name}]")).collect();
         placeholders.extend(own.iter().map(|(name, _)| format!("[{name}]")));
         let own = own.iter().map(|(name, pattern)| compile(name, pattern)).collect::<Result<_, _>>()?;
-        let shapes = secret::Shapes::new().map_err(|why| RedactError::Pattern { name: "secret".to_owned(), why: Box::new(why) })?;
-        Ok(Redactor { on, shapes, own, placeholders })
+        Ok(Redactor { on, shapes: secret::Shapes::new()?, own, placeholders })
+    }
+
+    /// Whether it has patterns of the operator's, which may take far longer than the rest.
+    pub fn has_own(&self) -> bool {
+        !self.own.is_empty()
     }
 
     /// The text with each match replaced by its name in brackets; borrowed if there is none.

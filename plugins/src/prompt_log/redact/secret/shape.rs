@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use regex::Regex;
+use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 
 use super::super::bytes::{run, starts_word};
 
@@ -100,17 +100,18 @@ const SHAPES: &[Shape] = &[
     Shape { keep: true, ..mixed("bearer ", 16, Letters::Header) },
 ];
 
-/// Finds the prefixes of all shapes at once.
+/// Finds the prefixes of all shapes at once. A regular expression would do it in the same way, but it takes longer to begin, and
+/// most texts are short.
 #[derive(Debug)]
 pub struct Shapes {
-    prefixes: Regex,
+    prefixes: AhoCorasick,
 }
 
 impl Shapes {
     /// Compiles the search.
-    pub fn new() -> Result<Self, regex::Error> {
-        let prefixes: Vec<String> = SHAPES.iter().map(|shape| regex::escape(shape.prefix)).collect();
-        Ok(Shapes { prefixes: Regex::new(&prefixes.join("|"))? })
+    pub fn new() -> Result<Self, BuildError> {
+        let prefixes = SHAPES.iter().map(|shape| shape.prefix);
+        Ok(Shapes { prefixes: AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(prefixes)? })
     }
 
     /// Calls `hit` with the range of each token.
@@ -121,7 +122,7 @@ impl Shapes {
         // it.
         let mut ends = [0; 4];
         for found in self.prefixes.find_iter(text) {
-            let Some(shape) = SHAPES.iter().find(|shape| shape.prefix == found.as_str()) else { continue };
+            let Some(shape) = SHAPES.get(found.pattern().as_usize()) else { continue };
             if found.start() < done || !starts_word(bytes, found.start()) {
                 continue;
             }
