@@ -32,7 +32,16 @@ pub(super) struct Watches(Vec<Watch>);
 
 impl Watches {
     /// The scope has changed, or is about to.
+    #[inline]
     pub(super) fn note(&mut self) {
+        // Of almost no request's scopes anybody wants to know.
+        if !self.0.is_empty() {
+            self.note_all();
+        }
+    }
+
+    #[cold]
+    fn note_all(&mut self) {
         for watch in &mut self.0 {
             if !std::mem::replace(&mut watch.is_noted, true) {
                 watch.changes.names.lock().push(Arc::clone(&watch.name));
