@@ -19,8 +19,9 @@ use crate::profile::callgrind;
 const REQUESTS: usize = 20;
 const STREAMS: usize = 3;
 
-/// Prints the names of functions as the linker knows them: those that requests call, then those that only starts call; each
-/// part sorted, so that the file changes little.
+/// Prints the names of functions as the linker knows them: those that only requests call, those that starts call, too, and those
+/// that only starts call. So both a start and the requests after it use pages that lie together. Each part is sorted, so that
+/// the file changes little.
 pub async fn print(gateway: &Path) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let directory = directory.path();
@@ -52,7 +53,7 @@ pub async fn print(gateway: &Path) {
             functions.extend(called(&dump, &program).into_iter().map(str::to_owned));
         }
     }
-    for name in serves.iter().chain(starts.difference(&serves)) {
+    for name in serves.difference(&starts).chain(serves.intersection(&starts)).chain(starts.difference(&serves)) {
         println!("{name}");
     }
 }
