@@ -6,6 +6,7 @@ use http::StatusCode;
 use super::answer_head::{AnswerHead, BadHead, MOST_BYTES};
 use super::chunks::{BadChunk, Chunks, Piece};
 use super::framing::{BadFraming, Extent, Framing};
+use super::known_answers;
 
 /// Why bytes are no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +68,7 @@ impl Answer {
             }
             // However a head is cut into reads, it is parsed twice at most.
             let parses = self.searched == 0 || has_blank_line(&buffer[self.searched.saturating_sub(3)..]);
-            let Some(mut head) = (if parses { AnswerHead::cut(buffer)? } else { None }) else {
+            let Some(mut head) = (if parses { known_answers::read(buffer)? } else { None }) else {
                 self.searched = buffer.len();
                 return if buffer.len() <= MOST_BYTES { Ok(false) } else { Err(BadHead::TooLong.into()) };
             };

@@ -10,7 +10,6 @@ use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use super::fields::bit;
-use super::known_answers;
 
 /// Most bytes of a head. Positions fit 16 bits.
 pub const MOST_BYTES: usize = 65_535;
@@ -82,9 +81,6 @@ impl AnswerHead {
     /// # Errors
     /// [`BadHead`]
     pub fn cut(buffer: &mut BytesMut) -> Result<Option<Self>, BadHead> {
-        if let Some(known) = known_answers::cut(buffer) {
-            return Ok(Some(known));
-        }
         if !b"HTTP/".starts_with(&buffer[..buffer.len().min(5)]) {
             return Err(BadHead::Start);
         }
@@ -113,9 +109,7 @@ impl AnswerHead {
         let fields: Vec<Field> = answer.headers.iter().map(place).collect();
         names.make_ascii_lowercase();
         let bits = fields.iter().fold(0, |bits, field| bits | bit(&names[field.name()]));
-        let head = AnswerHead::new((status, version), buffer.split_to(end).freeze(), (names.into(), bits), fields);
-        known_answers::learn(&head);
-        Ok(Some(head))
+        Ok(Some(AnswerHead::new((status, version), buffer.split_to(end).freeze(), (names.into(), bits), fields)))
     }
 
     /// Of its parts: the names with their bits, and where names and values are.

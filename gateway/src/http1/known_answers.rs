@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::{StatusCode, Version};
 
-use super::answer_head::{AnswerHead, Field, MOST_BYTES};
+use super::answer_head::{AnswerHead, BadHead, Field, MOST_BYTES};
 use super::fields::is_plain;
 
 /// Most heads that are known.
@@ -19,7 +19,7 @@ const MOST: usize = 8;
 const LONGEST: usize = 4 * 1024;
 
 // The one that was read last is the first.
-thread_local!(static KNOWN: RefCell<Vec<Box<Shape>>> = const { RefCell::new(Vec::new()) });
+thread_local!(static KNOWN: RefCell<Vec<Shape>> = const { RefCell::new(Vec::new()) });
 
 /// A head without its values.
 struct Shape {
@@ -40,8 +40,19 @@ struct FieldShape {
     before_end: u16,
 }
 
-/// Cuts a known head off the front of `buffer`; `None` if that must be parsed.
-pub(super) fn cut(buffer: &mut BytesMut) -> Option<AnswerHead> {
+/// Cuts a head off the front of `buffer`: as one that is known, or as [`AnswerHead::cut`] does.
+///
+/// # Errors
+/// [`BadHead`]
+pub(super) fn read(buffer: &mut BytesMut) -> Result<Option<AnswerHead>, BadHead> {
+    if let Some(head) = cut(buffer) {
+        return Ok(Some(head));
+    }
+    Ok(AnswerHead::cut(buffer)?.inspect(learn))
+}
+
+/// Cuts a known head off; `None` if that must be parsed.
+fn cut(buffer: &mut BytesMut) -> Option<AnswerHead> {
     KNOWN.with_borrow_mut(|known| {
         let (place, fields, end) = known.iter().enumerate().find_map(|(place, shape)| {
             let (fields, end) = shape.compare(buffer)?;
@@ -55,11 +66,11 @@ pub(super) fn cut(buffer: &mut BytesMut) -> Option<AnswerHead> {
 }
 
 /// Remembers a head that was parsed.
-pub(super) fn learn(head: &AnswerHead) {
+fn learn(head: &AnswerHead) {
     let Some(shape) = Shape::of(head) else { return };
     KNOWN.with_borrow_mut(|known| {
         known.truncate(MOST - 1);
-        known.insert(0, Box::new(shape));
+        known.insert(0, shape);
     });
 }
 

@@ -7,7 +7,7 @@ const FIRST: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Rate
 /// A head as a parser reads it that knows none.
 fn parsed(text: &str) -> Option<AnswerHead> {
     KNOWN.with_borrow_mut(Vec::clear);
-    AnswerHead::cut(&mut BytesMut::from(text)).ok().flatten()
+    read(&mut BytesMut::from(text)).ok().flatten()
 }
 
 /// A head as it is compared with `first`.
@@ -74,7 +74,7 @@ fn unusual_heads_are_not_remembered() {
 fn the_last_ones_are_known() {
     KNOWN.with_borrow_mut(Vec::clear);
     let head = |number: usize| FIRST.replace("x-a", &format!("x-{number}"));
-    let ask = |number| AnswerHead::cut(&mut BytesMut::from(head(number).as_str())).unwrap().unwrap();
+    let ask = |number| read(&mut BytesMut::from(head(number).as_str())).unwrap().unwrap();
     for number in 0..MOST {
         ask(number);
     }
