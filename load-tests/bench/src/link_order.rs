@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,10 +19,12 @@ use crate::profile::callgrind;
 /// Requests on each connection: so many that whatever happens now and then has happened.
 const REQUESTS: usize = 20;
 const STREAMS: usize = 3;
+/// How long a gateway is left alone before it gets requests.
+const IDLE: Duration = Duration::from_secs(5);
 
-/// Prints the names of functions as the linker knows them: those that only requests call, those that starts call, too, and those
-/// that only starts call. So both a start and the requests after it use pages that lie together. Each part is sorted, so that
-/// the file changes little.
+/// Prints the names of functions as the linker knows them: those that a gateway with the usual config calls before there are
+/// requests, those that its requests call, and those that other configs add. So what is used together lies together. Each part
+/// is sorted, so that the file changes little.
 pub async fn print(gateway: &Path) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let directory = directory.path();
@@ -37,23 +40,27 @@ pub async fn print(gateway: &Path) {
         (&secured, Variant { name: "tls", tls: Some(&certificates), ..usual }),
     ];
     let program = gateway.canonicalize().expect("the program").display().to_string();
-    let (mut starts, mut serves) = (BTreeSet::new(), BTreeSet::new());
+    let mut parts = [const { BTreeSet::new() }; 3];
     for (backend, variant) in variants {
         let file = directory.join(format!("callgrind-{}", variant.name));
         let output = format!("--callgrind-out-file={}", file.display());
         let wrapper = ["valgrind", "--tool=callgrind", "--demangle=no", "--quiet", &output];
         let proxy = Proxy::wrapped(&wrapper, gateway, directory, backend, variant).await;
+        // What happens every second belongs to the start.
+        tokio::time::sleep(IDLE).await;
         callgrind("--dump", proxy.id());
         // A cache answers what asks for no stream without one.
         traffic(&proxy, variant.rest == features::CACHE).await;
         callgrind("--dump", proxy.id());
         drop(proxy);
-        for (part, functions) in [("1", &mut starts), ("2", &mut serves)] {
-            let dump = std::fs::read_to_string(file.with_extension(part)).expect("callgrind's dump");
-            functions.extend(called(&dump, &program).into_iter().map(str::to_owned));
+        for (number, dump) in ["1", "2"].into_iter().enumerate() {
+            let part = if variant.name == usual.name { number } else { 2 };
+            let dump = std::fs::read_to_string(file.with_extension(dump)).expect("callgrind's dump");
+            parts[part].extend(called(&dump, &program).into_iter().map(str::to_owned));
         }
     }
-    for name in serves.difference(&starts).chain(serves.intersection(&starts)).chain(starts.difference(&serves)) {
+    let mut printed = BTreeSet::new();
+    for name in parts.iter().flatten().filter(|name| printed.insert(name.as_str())) {
         println!("{name}");
     }
 }
