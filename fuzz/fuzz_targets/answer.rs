@@ -46,6 +46,10 @@ fn next<'p>(buffer: &mut BytesMut, mut rest: impl Iterator<Item = &'p &'p [u8]>,
     let map = head.map().expect("what is taken can be in a map");
     let fields: Vec<_> = head.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
     assert_eq!(map.headers.len(), fields.len());
+    for name in fields.iter().map(|(name, _)| name.as_str()).chain(["content-length", "transfer-encoding", "connection", "x-none"]) {
+        let values: Vec<_> = fields.iter().filter(|(other, _)| other == name).map(|(_, value)| &value[..]).collect();
+        assert!(head.all(name).eq(values.iter().copied()) && head.get(name) == values.first().copied(), "{name} is found");
+    }
     let keeps_alive = framing.keeps_alive;
     Some(Understood { status: head.status.as_u16(), fields, extent: framing.extent, body, behind: 0, keeps_alive })
 }
@@ -107,14 +111,39 @@ fn head(mut text: &[u8]) -> Option<(u16, Vec<(String, Vec<u8>)>, &[u8])> {
     }
 }
 
+/// Where a body ends by the fields of its head.
+fn extent(status: u16, fields: &[(String, Vec<u8>)], to_head: bool) -> Extent {
+    if to_head || matches!(status, 204 | 304) {
+        return Extent::Nothing;
+    }
+    match (elements(fields, "transfer-encoding").last(), elements(fields, "content-length").first()) {
+        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => Extent::Chunked,
+        (Some(_), _) | (None, None) => Extent::UntilClose,
+        (None, Some(length)) => match length.parse().expect("a length is a number") {
+            0 => Extent::Nothing,
+            length => Extent::Length(length),
+        },
+    }
+}
+
+/// The elements of a list in a head.
+fn elements(fields: &[(String, Vec<u8>)], name: &str) -> Vec<String> {
+    let values = fields.iter().filter(|(other, _)| other == name).map(|(_, value)| String::from_utf8_lossy(value));
+    values.flat_map(|value| value.split(',').map(|element| element.trim_ascii().to_owned()).collect::<Vec<_>>()).collect()
+}
+
 /// Another reader understands the same of the answer that `text` begins with.
-fn check(whole: &Understood, text: &[u8]) {
+fn check(whole: &Understood, text: &[u8], to_head: bool) {
     let (status, fields, rest) = head(text).expect("another reader finds a head");
     assert_eq!(whole.status, status);
     // One length is left of several that are equal, none beside a transfer coding.
     let others = |fields: &[(String, Vec<u8>)]| -> Vec<_> { fields.iter().filter(|(name, _)| name != "content-length").cloned().collect() };
     assert_eq!(others(&whole.fields), others(&fields));
     assert!(whole.fields.iter().filter(|(name, _)| name == "content-length").count() <= 1);
+    assert_eq!(whole.extent, extent(status, &fields, to_head));
+    let closes = elements(&fields, "connection").iter().any(|element| element.eq_ignore_ascii_case("close"));
+    let both = ["content-length", "transfer-encoding"].iter().all(|name| !elements(&fields, name).is_empty());
+    assert!(!whole.keeps_alive || !(closes || both || whole.extent == Extent::UntilClose), "no other answer may follow");
     let (body, behind) = match whole.extent {
         Extent::Nothing => (Vec::new(), rest.len()),
         Extent::Length(length) => {
@@ -125,7 +154,6 @@ fn check(whole: &Understood, text: &[u8]) {
         Extent::UntilClose => (rest.to_vec(), 0),
     };
     assert_eq!((&whole.body, whole.behind), (&body, behind));
-    assert!(whole.extent != Extent::UntilClose || !whole.keeps_alive);
 }
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| { mutate_messages(data, (size, max_size), seed, b"HTTP/1.") });
@@ -139,7 +167,7 @@ fuzz_target!(|input: &[u8]| {
         for (number, whole) in all.iter().enumerate() {
             let rest = &text[begin..];
             assert_eq!(understood(&[rest], to_heads >> number).first(), Some(whole), "it depends on what came before");
-            check(whole, rest);
+            check(whole, rest, to_heads >> number & 1 == 1);
             begin = text.len() - whole.behind;
         }
         // Nor is one refused because of those before it.
