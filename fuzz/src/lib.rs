@@ -35,3 +35,17 @@ pub fn headers(text: &[u8]) -> http::HeaderMap {
     }
     headers
 }
+
+/// Changes an input that has several messages, each of which begins with `begin`: all of it, or the last message, or a
+/// copy of that behind it. So messages come up that are almost the same.
+pub fn mutate_messages(data: &mut [u8], (size, most): (usize, usize), seed: u32, begin: &[u8]) -> usize {
+    let last = data[..size].windows(begin.len()).rposition(|part| part == begin);
+    let Some(last) = last.filter(|_| !seed.is_multiple_of(4)) else { return libfuzzer_sys::fuzzer_mutate(data, size, most) };
+    let length = size - last;
+    let copies = seed % 4 == 1 && size + length <= most;
+    if copies {
+        data.copy_within(last..size, size);
+    }
+    let from = if copies { size } else { last };
+    from + libfuzzer_sys::fuzzer_mutate(&mut data[from..], length, most - from)
+}

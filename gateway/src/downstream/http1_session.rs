@@ -8,17 +8,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr};
 use spillway_plugins::auth::certificate::CertificateNames;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::known_head::KnownHead;
+use super::request_heads::{Begin, RequestHeads};
 use super::socket::Socket;
-use super::strict_head::{Scan, StrictHead, scan};
-use crate::http1::fields;
 use crate::scratch;
 use crate::timer::Timer;
 
@@ -60,11 +58,7 @@ pub struct Http1Session {
     pub(super) socket: Socket,
     /// Bytes that were read and not used.
     buffer: BytesMut,
-    head: RequestHeader,
-    /// What the head was made of, as long as nobody has changed it.
-    known: Option<Box<KnownHead>>,
-    /// A bit for each name in the head, so that those that are not there need no search.
-    names: u64,
+    heads: RequestHeads,
     /// Bytes of the body that were not handed on.
     left: usize,
     /// Room for the first read of a request: callers repeat themselves, and a request that is as long as the one before
@@ -79,20 +73,13 @@ pub struct Http1Session {
     pub(super) timer: Timer,
 }
 
-/// The head of a connection that has no request.
-fn nothing() -> RequestHeader {
-    RequestHeader::from(http::Request::new(()).into_parts().0)
-}
-
 impl Http1Session {
     /// A connection that was just accepted.
     pub fn new(socket: Socket, certificate: Option<CertificateNames>) -> Self {
         Http1Session {
             socket,
             buffer: BytesMut::new(),
-            head: nothing(),
-            known: None,
-            names: 0,
+            heads: RequestHeads::default(),
             left: 0,
             room: ROOM,
             sending: Sending::Over,
@@ -110,18 +97,17 @@ impl Http1Session {
 
     /// The head of the request.
     pub fn head(&self) -> &RequestHeader {
-        &self.head
+        self.heads.head()
     }
 
     /// The head of the request, to change it.
     pub fn head_mut(&mut self) -> &mut RequestHeader {
-        (self.known, self.names) = (None, u64::MAX);
-        &mut self.head
+        self.heads.head_mut()
     }
 
     /// The first value of a field of the head: for names that few requests have.
     pub fn rare_field(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        if self.names & fields::bit(name.as_str()) == 0 { None } else { self.head.headers.get(name) }
+        self.heads.rare_field(name)
     }
 
     /// The names in the client certificate of the connection.
@@ -166,7 +152,7 @@ impl Http1Session {
 
     /// Gives back what an idle connection doesn't need.
     pub fn rest(&mut self) {
-        (self.head, self.known) = (nothing(), None);
+        self.heads = RequestHeads::default();
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
@@ -182,19 +168,12 @@ impl Http1Session {
     /// Waits for the next request. Pingora takes those whose body is longer than `max_body`.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, max_body: impl Fn() -> usize) -> Poll<Next> {
         loop {
-            // Empty lines after a body are not the beginning of a request.
-            while self.buffer.starts_with(b"\r\n") {
-                let _ = self.buffer.split_to(2);
-            }
-            if !self.buffer.is_empty() && &self.buffer[..] != b"\r" {
-                if let Some(next) = self.read_again(&max_body) {
-                    return Poll::Ready(next);
-                }
-                match scan(&self.buffer) {
-                    Scan::Incomplete => {}
-                    Scan::Other => return Poll::Ready(Next::Other),
-                    Scan::Strict(found) if found.body > max_body() => return Poll::Ready(Next::Other),
-                    Scan::Strict(found) => return Poll::Ready(self.read_new(found)),
+            match self.heads.read(&mut self.buffer, &max_body) {
+                Begin::Incomplete => {}
+                Begin::Other => return Poll::Ready(Next::Other),
+                Begin::Request { head, body, closes } => {
+                    self.begin_request(head, body, closes);
+                    return Poll::Ready(Next::Request);
                 }
             }
             let room = if self.buffer.is_empty() { self.room } else { ROOM };
@@ -203,35 +182,6 @@ impl Http1Session {
                 Ok(_) => {}
             }
         }
-    }
-
-    /// Reads a head that is like the one before; `None` if it isn't.
-    fn read_again(&mut self, max_body: impl Fn() -> usize) -> Option<Next> {
-        let known = self.known.as_mut()?;
-        let again = known.again(&self.buffer)?;
-        if again.body > max_body() {
-            return Some(Next::Other);
-        }
-        if known.update(&self.buffer, &again, &mut self.head).is_none() {
-            self.known = None;
-            return None;
-        }
-        self.buffer.advance(again.end);
-        let closes = known.closes();
-        self.begin_request(again.end, again.body, closes);
-        Some(Next::Request)
-    }
-
-    /// Reads a head of the strict form.
-    fn read_new(&mut self, found: StrictHead) -> Next {
-        self.known = None;
-        let map = http::request::Parts::from(std::mem::replace(&mut self.head, nothing())).headers;
-        let Some((head, raw)) = found.take_keeping(&mut self.buffer, map) else { return Next::Other };
-        self.names = head.headers.keys().fold(0, |names, name| names | fields::bit(name.as_str()));
-        self.head = head;
-        self.begin_request(found.end, found.body, found.closes);
-        self.known = KnownHead::new(found, raw, &self.head).map(Box::new);
-        Next::Request
     }
 
     fn begin_request(&mut self, head: usize, body: usize, closes: bool) {

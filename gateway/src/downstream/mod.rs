@@ -6,6 +6,7 @@ mod http1_write;
 mod known_head;
 mod pingora_session;
 mod reply_head;
+pub mod request_heads;
 pub mod socket;
 pub mod strict_head;
 

@@ -74,8 +74,14 @@ fn learn(head: &AnswerHead) {
     });
 }
 
+/// Forgets all heads, as a thread that has read none.
+pub fn forget() {
+    KNOWN.with_borrow_mut(Vec::clear);
+}
+
 impl Shape {
-    /// `None` if the head is unusual: then one like it is parsed each time.
+    /// `None` if the head is unusual: then one like it is parsed each time. A value that is never compared would mostly be there
+    /// again, and the head be learnt again and again, in place of others.
     fn of(head: &AnswerHead) -> Option<Self> {
         let (bytes, (names, bits), fields) = head.parts();
         let (mut between, mut at) = (Vec::new(), 0);
@@ -85,8 +91,9 @@ impl Shape {
             (at == 0 || before.starts_with(b"\r\n")).then(|| between.extend_from_slice(before))?;
             shapes.push(FieldShape { name, name_end, before_end: u16::try_from(between.len()).ok()? });
             at = value_end.into();
+            bytes.get(usize::from(value)..at).filter(|value| is_plain(value))?;
         }
-        between.extend_from_slice(bytes.get(at..)?);
+        between.extend_from_slice(bytes.get(at..).filter(|last| last.starts_with(b"\r\n"))?);
         let is_usual = at > 0 && between.len() <= LONGEST;
         is_usual.then(|| Shape { status: head.status, version: head.version, between, names: (Arc::clone(names), bits), fields: shapes })
     }

@@ -13,7 +13,7 @@ pub mod connection;
 pub mod fields;
 pub mod framing;
 pub mod idle;
-mod known_answers;
+pub mod known_answers;
 pub mod remote;
 pub mod request_head;
 pub mod transport;

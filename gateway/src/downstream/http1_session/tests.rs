@@ -43,7 +43,7 @@ async fn requests_with_the_same_head_are_read_one_after_the_other() {
         assert_eq!(session.rare_field(&header::HOST).unwrap(), "a");
         assert_eq!(session.rare_field(&header::ORIGIN), None);
         assert_eq!(body(&mut session).await, text.as_bytes(), "{number}");
-        assert!(session.known.is_some());
+        assert!(session.heads.knows());
     }
 }
 
