@@ -91,7 +91,7 @@ profile: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## What a request cos
 	cargo build --locked --profile $(PROFILE) -p spillway -p floor -p bench
 	./target/$(PROFILE)/bench --profile target/$(PROFILE)/spillway target/$(PROFILE)/floor
 
-link-order: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## Write anew in which order the release's functions lie (after new dependencies or a new compiler)
+link-order: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## Write anew in which order the release's functions lie (the last step before a release)
 	cargo build --locked --release -p spillway -p floor -p bench
 	./target/release/bench --link-order target/release/spillway > target/link-order.txt
 	mv target/link-order.txt gateway/link-order.txt
