@@ -18,6 +18,10 @@ use tokio::sync::oneshot;
 const PARTS: usize = 8;
 /// The capacity, in bytes, that an emptied part keeps.
 const CALM: usize = 1 << 20;
+/// The same of a batch of lines.
+const CALM_LINES: usize = 256 * 1024;
+/// How long a writer of lines sleeps if there are none.
+const NO_LINES: Duration = Duration::from_secs(60);
 
 /// Index of the calling thread's part.
 fn own_part() -> usize {
@@ -200,6 +204,31 @@ impl<T> Receiver<T> {
     /// So many of the taken items are done.
     pub fn done(&self, items: usize) {
         self.0.waiting.sub(items as i64);
+    }
+}
+
+impl Receiver<u8> {
+    /// Writes what comes, which are lines, in batches, until all senders are gone. A batch is collected for `gather`: while this
+    /// thread sleeps, handing over a line doesn't wake it, which would cost more than the line.
+    #[expect(clippy::disallowed_methods, reason = "the thread is the writer's own and has nothing else to do")]
+    pub fn write_lines(&self, gather: Duration, mut write: impl FnMut(&[u8])) {
+        let mut batch = Vec::new();
+        loop {
+            match self.wait(NO_LINES) {
+                Woken::Closed => return,
+                Woken::Idle => continue,
+                Woken::Filled => {}
+            }
+            std::thread::sleep(gather);
+            batch.clear();
+            batch.shrink_to(CALM_LINES);
+            let flushed = self.take(&mut batch);
+            write(&batch);
+            self.done(batch.len());
+            for done in flushed {
+                let _ = done.send(());
+            }
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl RequestHeads {
     fn read_new(&mut self, buffer: &mut BytesMut, found: StrictHead) -> Begin {
         self.known = None;
         let map = http::request::Parts::from(std::mem::replace(&mut self.head, nothing())).headers;
-        let Some((head, raw)) = found.take_keeping(buffer, map) else { return Begin::Other };
+        let Some((head, raw)) = found.take(buffer, map) else { return Begin::Other };
         self.names = head.headers.keys().fold(0, |names, name| names | fields::bit(name.as_str()));
         self.head = head;
         let begin = Begin::Request { head: found.end, body: found.body, closes: found.closes };

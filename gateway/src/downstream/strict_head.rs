@@ -190,14 +190,9 @@ fn closes(value: &[u8]) -> Option<bool> {
 }
 
 impl StrictHead {
-    /// Takes the head out of the bytes that [`scan`] looked at. `None` leaves them unchanged: it has a part that is not
-    /// valid after all. The map of an earlier head is used again: its memory is there.
-    pub fn take(&self, bytes: &mut BytesMut, map: HeaderMap) -> Option<RequestHeader> {
-        self.take_keeping(bytes, map).map(|(head, _)| head)
-    }
-
-    /// The same, and a copy of the bytes.
-    pub(super) fn take_keeping(&self, bytes: &mut BytesMut, mut map: HeaderMap) -> Option<(RequestHeader, Bytes)> {
+    /// Takes the head out of the bytes that [`scan`] looked at, with a copy of its bytes. `None` leaves them unchanged: it has a part
+    /// that is not valid after all. The map of an earlier head is used again: its memory is there.
+    pub fn take(&self, bytes: &mut BytesMut, mut map: HeaderMap) -> Option<(RequestHeader, Bytes)> {
         // A copy, so that the body behind it can be handed on without copying.
         let raw = Bytes::copy_from_slice(bytes.get(..self.end)?);
         let (mut parts, ()) = http::Request::new(()).into_parts();

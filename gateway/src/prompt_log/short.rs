@@ -15,7 +15,7 @@ use spillway_plugins::prompt_log::Level;
 use super::entry::Entry;
 use super::files::Files;
 use super::record::complete;
-use crate::batch_queue::{Receiver, Sender, Woken, inbox};
+use crate::batch_queue::{Receiver, Sender, inbox};
 use crate::config::PromptLogRules;
 use crate::telemetry::metrics::PromptLogMetrics;
 
@@ -25,9 +25,7 @@ const SHORT: usize = 8 << 10;
 const WAITING: usize = 4 << 20;
 /// How long lines are collected: see `GATHER` of the workers.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long the writer sleeps if there are no lines.
-const PAUSE: Duration = Duration::from_secs(60);
-/// The capacity that buffers keep, in bytes.
+/// The capacity that a thread's buffer keeps, in bytes.
 const CALM: usize = 256 * 1024;
 
 /// The lines of short requests on their way to the file.
@@ -80,29 +78,15 @@ pub(super) fn with_buffer<T>(with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 }
 
 /// Writes lines in batches: all waiting lines in one call.
-#[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
 fn write_all(lines: &Receiver<u8>, files: &Mutex<Files>, metrics: &PromptLogMetrics) {
-    let mut batch = Vec::new();
-    loop {
-        match lines.wait(PAUSE) {
-            Woken::Closed => return,
-            Woken::Idle => continue,
-            Woken::Filled => {}
+    lines.write_lines(GATHER, |batch| {
+        if batch.is_empty() {
+            return;
         }
-        std::thread::sleep(GATHER);
-        batch.clear();
-        batch.shrink_to(CALM);
-        let flushed = lines.take(&mut batch);
-        if !batch.is_empty() {
-            let records = memchr::memchr_iter(b'\n', &batch).count() as u64;
-            match files.lock().write(&batch) {
-                Ok(()) => metrics.records.inc_by(records),
-                Err(_) => metrics.dropped.inc_by(records),
-            }
+        let records = memchr::memchr_iter(b'\n', batch).count() as u64;
+        match files.lock().write(batch) {
+            Ok(()) => metrics.records.inc_by(records),
+            Err(_) => metrics.dropped.inc_by(records),
         }
-        lines.done(batch.len());
-        for done in flushed {
-            let _ = done.send(());
-        }
-    }
+    });
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Timestamps;
 use super::counts::Counts;
 use super::limit_name::PeriodName;
 use super::plan::{Limited, Plan};
@@ -12,7 +13,6 @@ use super::rolling::within_a_minute;
 use super::share::{Granted, Share};
 use super::state::State;
 use super::tally::{PartUse, Tally};
-use super::{LimitKind, Timestamps};
 
 /// What a process uses of a scope's limits now, without what it has taken over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ struct OfLimit {
 impl OwnUse {
     /// Whether it decreases as time passes: something was used of a limit per minute.
     pub fn fades(&self) -> bool {
-        self.limits.iter().any(|one| matches!(one.name.kind(), LimitKind::Requests | LimitKind::Tokens) && one.used > 0)
+        self.limits.iter().any(|one| one.name.kind().is_rate() && one.used > 0)
     }
 
     /// Adds what a third process uses, of the same limits in the same periods.

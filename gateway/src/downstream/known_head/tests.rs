@@ -12,7 +12,7 @@ const FIRST: &str = "POST /v1/chat/completions?a=b HTTP/1.1\r\nHost: gateway:808
 fn parsed(text: &str) -> Option<(StrictHead, Bytes, RequestHeader)> {
     let mut bytes = BytesMut::from(text);
     let Scan::Strict(found) = scan(&bytes) else { return None };
-    let (map, raw) = found.take_keeping(&mut bytes, HeaderMap::new())?;
+    let (map, raw) = found.take(&mut bytes, HeaderMap::new())?;
     Some((found, raw, map))
 }
 

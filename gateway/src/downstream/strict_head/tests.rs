@@ -18,7 +18,7 @@ fn a_plain_request_is_taken_and_its_body_is_left() {
     let mut bytes = BytesMut::from(format!("{PLAIN}{{\"model\":\"").as_str());
     let Scan::Strict(found) = scan(&bytes) else { panic!("it is plain") };
     assert_eq!((found.end, found.body, found.closes), (PLAIN.len(), 12, false));
-    let head = found.take(&mut bytes, HeaderMap::new()).unwrap();
+    let (head, _) = found.take(&mut bytes, HeaderMap::new()).unwrap();
     assert_eq!(&bytes[..], b"{\"model\":\"");
     assert_eq!((head.method.as_str(), head.raw_path(), head.uri.query()), ("POST", &b"/v1/chat/completions?a=b"[..], Some("a=b")));
     assert_eq!(head.version, http::Version::HTTP_11);
@@ -110,7 +110,7 @@ proptest! {
         bytes.extend_from_slice(&behind);
         let Scan::Strict(found) = scan(&bytes) else { panic!("it has the form") };
         prop_assert_eq!(found.body, length);
-        let head = found.take(&mut bytes, HeaderMap::new()).unwrap();
+        let (head, _) = found.take(&mut bytes, HeaderMap::new()).unwrap();
         prop_assert_eq!(&bytes[..], &behind[..]);
         for (name, value) in &fields {
             let mut values = head.headers.get_all(name.as_str()).iter();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntGauge};
 use tracing::warn;
 
-use crate::batch_queue::{Receiver, Sender, Woken, inbox};
+use crate::batch_queue::{Receiver, Sender, inbox};
 use crate::config::{AccessLogConfig as Destination, Log};
 pub use line::{AttemptLine, RequestLine};
 use log_file::LogFile;
@@ -123,40 +123,20 @@ impl AccessLog {
     }
 }
 
-/// How long lines are collected before they are written together. While the writer sleeps, handing over a line doesn't
-/// wake it, which would cost more than the line.
+/// How long lines are collected before they are written together.
 const GATHER: Duration = Duration::from_millis(20);
-/// How long the writer sleeps if there are no lines.
-const PAUSE: Duration = Duration::from_secs(60);
-/// The capacity that its buffer keeps, in bytes.
-const CALM: usize = 256 * 1024;
 
 /// Writes lines in batches: all waiting lines in one call.
-#[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
 fn write_all(lines: &Receiver<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
     let mut failing = false;
-    let mut batch = Vec::new();
-    loop {
-        match lines.wait(PAUSE) {
-            Woken::Closed => return,
-            Woken::Idle => continue,
-            Woken::Filled => {}
-        }
-        std::thread::sleep(GATHER);
-        batch.clear();
-        batch.shrink_to(CALM);
-        let flushed = lines.take(&mut batch);
-        let written = sink.write_all(&batch).and_then(|()| sink.flush());
+    lines.write_lines(GATHER, |batch| {
+        let written = sink.write_all(batch).and_then(|()| sink.flush());
         if let Err(error) = &written {
-            lost.inc_by(batch.iter().filter(|byte| **byte == b'\n').count() as u64);
+            lost.inc_by(memchr::memchr_iter(b'\n', batch).count() as u64);
             if !failing {
                 warn!(%error, "the access log can't be written: lines are lost");
             }
         }
         failing = written.is_err();
-        lines.done(batch.len());
-        for done in flushed {
-            let _ = done.send(());
-        }
-    }
+    });
 }
