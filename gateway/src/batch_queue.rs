@@ -20,8 +20,8 @@ const PARTS: usize = 8;
 const CALM: usize = 1 << 20;
 /// The same of a batch of lines.
 const CALM_LINES: usize = 256 * 1024;
-/// How long a writer of lines sleeps if there are none.
-const NO_LINES: Duration = Duration::from_secs(60);
+/// How long a writer of lines sleeps if there are none, before it gives back its room.
+const NO_LINES: Duration = Duration::from_secs(10);
 
 /// Index of the calling thread's part.
 fn own_part() -> usize {
@@ -201,6 +201,14 @@ impl<T> Receiver<T> {
         flushes
     }
 
+    /// Gives back the room of an empty `batch`, and that of parts without items: for a reader that had nothing to take.
+    pub fn give_back(&self, batch: &mut Vec<T>) {
+        batch.shrink_to_fit();
+        for part in &self.0.parts {
+            part.0.lock().shrink_to_fit();
+        }
+    }
+
     /// So many of the taken items are done.
     pub fn done(&self, items: usize) {
         self.0.waiting.sub(items as i64);
@@ -216,15 +224,18 @@ impl Receiver<u8> {
         loop {
             match self.wait(NO_LINES) {
                 Woken::Closed => return,
-                Woken::Idle => continue,
+                Woken::Idle => {
+                    self.give_back(&mut batch);
+                    continue;
+                }
                 Woken::Filled => {}
             }
             std::thread::sleep(gather);
-            batch.clear();
             batch.shrink_to(CALM_LINES);
             let flushed = self.take(&mut batch);
             write(&batch);
             self.done(batch.len());
+            batch.clear();
             for done in flushed {
                 let _ = done.send(());
             }
@@ -304,6 +315,24 @@ mod tests {
         assert!(ended(&mut flush).await.is_err(), "taken isn't done");
         flushes.into_iter().for_each(|done| done.send(()).unwrap());
         assert!(ended(&mut flush).await.is_ok());
+    }
+
+    #[test]
+    fn room_is_given_back_when_nothing_comes() {
+        let (inlet, outlet) = inbox(100_000, gauge());
+        let mut batch = Vec::new();
+        for _ in 0..2 {
+            assert!(inlet.fill(|part| part.extend(0..1000)));
+            drop(outlet.take(&mut batch));
+            batch.clear();
+        }
+        assert!(inlet.push(1));
+        outlet.give_back(&mut batch);
+        assert_eq!(batch.capacity(), 0);
+        let room: usize = outlet.0.parts.iter().map(|part| part.0.lock().capacity()).sum();
+        assert!(room < 1000, "{room}");
+        drop(outlet.take(&mut batch));
+        assert_eq!(batch, [1], "nothing is lost");
     }
 
     #[tokio::test]

@@ -154,7 +154,10 @@ impl Writer {
         loop {
             match rows.wait(PAUSE) {
                 Woken::Closed => return,
-                Woken::Idle => continue,
+                Woken::Idle => {
+                    rows.give_back(&mut batch);
+                    continue;
+                }
                 Woken::Filled => std::thread::sleep(GATHER),
             }
             let flushed = rows.take(&mut batch);

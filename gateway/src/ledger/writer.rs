@@ -86,6 +86,9 @@ impl Writer {
                 std::thread::sleep(GATHER.saturating_sub(busy));
             }
             let began = self.clock.now();
+            if woken == Woken::Idle {
+                rows.give_back(&mut batch);
+            }
             if woken == Woken::Filled {
                 let flushed = rows.take(&mut batch);
                 for chunk in batch.chunks(BATCH) {

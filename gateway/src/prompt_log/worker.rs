@@ -57,6 +57,7 @@ impl Worker {
             let busy = match self.take(&mut batch, most) {
                 Ok(busy) => busy,
                 Err(RecvTimeoutError::Timeout) => {
+                    lines = Vec::new();
                     self.files.lock().maintain();
                     continue;
                 }

@@ -19,8 +19,10 @@ use crate::profile::callgrind;
 /// Requests on each connection: so many that whatever happens now and then has happened.
 const REQUESTS: usize = 20;
 const STREAMS: usize = 3;
-/// How long a gateway is left alone before it gets requests.
+/// How long a gateway is left alone before it gets requests, and after them.
 const IDLE: Duration = Duration::from_secs(5);
+/// The same of the gateway with the usual config: it does some of its work once a minute.
+const MINUTE: Duration = Duration::from_secs(75);
 
 /// Prints the names of functions as the linker knows them: those that a gateway with the usual config calls before there are
 /// requests, those that its requests call, and those that other configs add. So what is used together lies together. Each part
@@ -46,11 +48,13 @@ pub async fn print(gateway: &Path) {
         let output = format!("--callgrind-out-file={}", file.display());
         let wrapper = ["valgrind", "--tool=callgrind", "--demangle=no", "--quiet", &output];
         let proxy = Proxy::wrapped(&wrapper, gateway, directory, backend, variant).await;
-        // What happens every second belongs to the start.
-        tokio::time::sleep(IDLE).await;
+        let idle = if variant.name == usual.name { MINUTE } else { IDLE };
+        // What happens without requests belongs to the start.
+        tokio::time::sleep(idle).await;
         callgrind("--dump", proxy.id());
         // A cache answers what asks for no stream without one.
         traffic(&proxy, variant.rest == features::CACHE).await;
+        tokio::time::sleep(idle).await;
         callgrind("--dump", proxy.id());
         drop(proxy);
         for (number, dump) in ["1", "2"].into_iter().enumerate() {
