@@ -10,6 +10,7 @@ pub mod balance;
 pub mod batch_queue;
 pub mod cache;
 pub mod callers;
+mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use spillway_plugins::auth::jwt::{JwksError, KeySet};
 use tracing::{info, warn};
 
+use crate::causes::causes;
 use crate::clock::Clock;
 use crate::config::IssuerRules;
 use crate::http_client;
@@ -31,7 +32,7 @@ const LONGEST: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
     /// The issuer can't be reached, or refuses.
-    #[error("{0}")]
+    #[error("{}", causes(.0))]
     Http(reqwest::Error),
     /// Its metadata can't be parsed.
     #[error("its metadata can't be read: {0}")]

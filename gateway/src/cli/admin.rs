@@ -102,7 +102,7 @@ impl AdminApi {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let unreachable = |error: reqwest::Error| {
-            let causes = crate::backend::auth::causes(&error.without_url());
+            let causes = crate::causes::causes(&error.without_url());
             format!("the gateway's admin listener at {} can't be reached: {causes}", self.address)
         };
         let answer = request.send().await.map_err(unreachable)?;

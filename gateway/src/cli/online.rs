@@ -10,8 +10,9 @@ use http::{HeaderMap, HeaderName, Method, header};
 use serde_json::Value;
 use spillway_plugins::retry::Credentials;
 
-use crate::backend::auth::{Authoriser, Fetched, Identities, build, causes};
+use crate::backend::auth::{Authoriser, Fetched, Identities, build};
 use crate::backend::url;
+use crate::causes::causes;
 use crate::clock::Clock;
 use crate::config::{BackendConfig, Config, Endpoint, SignInRules};
 use crate::http_client;

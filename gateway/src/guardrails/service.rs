@@ -15,6 +15,7 @@ use super::concurrency::Gate;
 use crate::backend::auth::{Identities, TokenSource};
 use crate::balance::circuit;
 use crate::balance::target::Change;
+use crate::causes::causes;
 use crate::clock::Clock;
 use crate::config::{BackendAuth, SafetyRules};
 use crate::http_client;
@@ -44,7 +45,7 @@ enum Failure {
     NoToken,
     #[error("it answered {0}")]
     Status(u16),
-    #[error("{0}")]
+    #[error("{}", causes(.0))]
     Http(reqwest::Error),
     #[error("{0}")]
     Answer(#[from] AnswerError),

@@ -19,11 +19,21 @@ pub(super) enum Delivery {
     Cut(ErrorKind),
     /// It broke after the commit point, but another answer may continue it.
     Broken(ErrorKind),
-    /// The guard stopped it: for what was found in it, or (`None`) because it could not be checked. If anything was
-    /// sent before, the stream was ended properly.
-    Blocked(Option<Finding>),
+    /// The guard stopped it. If anything was sent before, the stream was ended properly.
+    Blocked(Withheld),
     /// The caller has closed its connection.
     CallerLeft,
+}
+
+/// Why the guard withholds an answer, or its rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Withheld {
+    /// It has what isn't allowed.
+    Found(Finding),
+    /// The service that checks it doesn't answer.
+    Unchecked,
+    /// It is too long to be checked, can't be read, or doesn't continue what was sent.
+    Unreadable,
 }
 
 /// Why an answer must be replaced.

@@ -80,7 +80,7 @@ pub(super) async fn prompt(
 pub(super) fn booked_as(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::ContentBlocked { .. } => Some("blocked"),
-        Refusal::ContentUnchecked => Some("unchecked"),
+        Refusal::ContentUnchecked | Refusal::AnswerUnreadable => Some("unchecked"),
         _ => None,
     }
 }

@@ -193,8 +193,11 @@ pub enum Refusal {
     /// The content could not be checked.
     #[error("this content can't be checked at the moment; try again")]
     ContentUnchecked,
+    /// The answer can't be checked, and the next one would cost as much.
+    #[error("the answer is too long to be checked, or can't be read: it is not passed on; ask for a shorter answer, or stream it")]
+    AnswerUnreadable,
     /// All targets are throttled.
-    #[error("every deployment of '{model}' is at its rate limit; try again in {} s", retry_seconds(*.retry_after))]
+    #[error("every deployment of '{model}' is at its rate limit; try again in {} s", seconds_to_wait(*.retry_after))]
     AllThrottled {
         /// The model.
         model: String,
@@ -202,7 +205,7 @@ pub enum Refusal {
         retry_after: Option<Duration>,
     },
     /// No target can be used.
-    #[error("no deployment of '{model}' is available; try again in {} s", retry_seconds(*.retry_after))]
+    #[error("no deployment of '{model}' is available; try again in {} s", seconds_to_wait(*.retry_after))]
     NoneAvailable {
         /// The model.
         model: String,
@@ -341,6 +344,9 @@ impl Refusal {
             Refusal::ContentUnchecked => {
                 shape(StatusCode::SERVICE_UNAVAILABLE, "content_unchecked", "server_error", "overloaded_error", true)
             }
+            Refusal::AnswerUnreadable => {
+                shape(StatusCode::SERVICE_UNAVAILABLE, "content_unchecked", "server_error", "overloaded_error", false)
+            }
             Refusal::Overloaded { .. } => shape(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "server_error", "overloaded_error", true),
             Refusal::AllThrottled { .. } => {
                 shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", "rate_limit_error", true)
@@ -423,8 +429,13 @@ fn clamped(wait: Option<Duration>) -> Duration {
 
 /// Whole seconds for `retry-after`: rounded up, at least 1, at most 60.
 pub fn retry_seconds(wait: Option<Duration>) -> u64 {
-    let wait = clamped(wait);
-    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, 60)
+    seconds_to_wait(Some(clamped(wait)))
+}
+
+/// Whole seconds for messages: rounded up, at least 1.
+fn seconds_to_wait(wait: Option<Duration>) -> u64 {
+    let wait = wait.unwrap_or_default();
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 #[cfg(test)]
@@ -435,6 +446,7 @@ mod tests {
     fn retry_after_is_rounded_up_and_bounded() {
         let seconds = |millis| retry_seconds(Some(Duration::from_millis(millis)));
         assert_eq!([seconds(0), seconds(1), seconds(1000), seconds(1001), seconds(90_000)], [1, 1, 1, 2, 60]);
-        assert_eq!(retry_seconds(None), 1);
+        assert_eq!((retry_seconds(None), seconds_to_wait(None)), (1, 1));
+        assert_eq!(seconds_to_wait(Some(Duration::from_millis(89_001))), 90, "people may wait longer than SDKs do");
     }
 }

@@ -8,14 +8,13 @@ use crate::downstream::Session;
 use bytes::Bytes;
 use http::StatusCode;
 use smallvec::SmallVec;
-use spillway_plugins::guard::Finding;
 
 use super::abandoned::{self, Abandoned};
 use super::attempt::{Attempt, AttemptEnd};
 use super::books::{Books, OwnAnswer};
 use super::ctx::RequestCtx;
 use super::deliver;
-use super::delivery::{self, Delivery};
+use super::delivery::{self, Delivery, Withheld};
 use super::exchange::Exchange;
 use super::failover::fail_over;
 use super::refusal::Refusal;
@@ -253,8 +252,12 @@ fn abandon(mut books: Books<'_>, reading: Option<AnswerReader>, attempt: Attempt
 }
 
 /// The guard stopped the answer: if nothing was sent to the caller, it gets a refusal.
-async fn blocked(gateway: &Gateway, session: &mut Session<'_>, own: OwnAnswer<'_>, finding: Option<&Finding>) -> End {
-    let refusal = finding.map_or(Refusal::ContentUnchecked, guardrails::refusal);
+async fn blocked(gateway: &Gateway, session: &mut Session<'_>, own: OwnAnswer<'_>, why: &Withheld) -> End {
+    let refusal = match why {
+        Withheld::Found(finding) => guardrails::refusal(finding),
+        Withheld::Unchecked => Refusal::ContentUnchecked,
+        Withheld::Unreadable => Refusal::AnswerUnreadable,
+    };
     if own.reply.status.is_some() {
         return End::Refused(refusal.shape().code);
     }
@@ -322,11 +325,11 @@ async fn deliver(
             // On the heap, because few requests need it.
             Box::pin(rescue::run(session, ctx, retry_state, attempt, kind)).await
         }
-        Delivery::Blocked(finding) => {
+        Delivery::Blocked(why) => {
             // The target did nothing wrong; the rest of its answer is not needed.
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
             exchange.release(&gateway.idle);
-            AttemptEnd::Over(blocked(gateway, session, ctx.own_answer(), finding.as_ref()).await)
+            AttemptEnd::Over(blocked(gateway, session, ctx.own_answer(), &why).await)
         }
         Delivery::CallerLeft => {
             let reading = ctx.unfinished.reading.take();

@@ -17,6 +17,11 @@ pub struct LackingToken {
     pub too_many_groups: bool,
 }
 
+/// What the log tells beside an error, and the person's browser doesn't.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Cause(pub(super) String);
+
 /// Why somebody could not sign in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignInError {
@@ -55,7 +60,7 @@ pub enum SignInError {
     Client(IssuerCode),
     /// The token endpoint can't be reached in time.
     #[error("the issuer's token endpoint doesn't answer")]
-    Unreachable,
+    Unreachable(#[source] Cause),
     /// The token endpoint's answer is none that is expected.
     #[error("the issuer's token endpoint sent {0}")]
     TokenAnswer(String),
@@ -88,7 +93,7 @@ impl SignInError {
         match self {
             SignInError::Busy => "busy",
             SignInError::Random => "no_random",
-            SignInError::NotReady | SignInError::Unreachable => "issuer_unreachable",
+            SignInError::NotReady | SignInError::Unreachable(_) => "issuer_unreachable",
             SignInError::NoLogin | SignInError::State => "state",
             SignInError::Again => "replayed",
             SignInError::Answer(_) | SignInError::TokenAnswer(_) => "issuer_answer",
@@ -130,7 +135,7 @@ impl SignInError {
             SignInError::Answer(_) | SignInError::Issuer | SignInError::Refused(_) | SignInError::Code(_) => true,
             // Also while the issuer is down: the task that fetches its keys logs that.
             SignInError::NotReady => true,
-            SignInError::Random | SignInError::Client(_) | SignInError::Unreachable | SignInError::TokenAnswer(_) => false,
+            SignInError::Random | SignInError::Client(_) | SignInError::Unreachable(_) | SignInError::TokenAnswer(_) => false,
             SignInError::Token(_) | SignInError::Nonce | SignInError::AuthorizedParty | SignInError::NoSubject => false,
             SignInError::NoAuthTime | SignInError::NotFresh | SignInError::NoRole(_) => false,
         }
@@ -203,7 +208,7 @@ mod tests {
             SignInError::Refused(code()),
             SignInError::Code(code()),
             SignInError::Client(code()),
-            SignInError::Unreachable,
+            SignInError::Unreachable(Cause(String::new())),
             SignInError::TokenAnswer(String::new()),
             SignInError::Token(TokenError::Expired),
             SignInError::Nonce,

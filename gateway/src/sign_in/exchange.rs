@@ -8,9 +8,10 @@ use http::{StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::error::{IssuerCode, SignInError};
+use super::error::{Cause, IssuerCode, SignInError};
 use super::login::Login;
 use crate::callers::issuer::Endpoints;
+use crate::causes::causes;
 use crate::clock::Clock;
 use crate::config::{Secret, SignInRules};
 use crate::http_client;
@@ -37,7 +38,7 @@ pub(super) async fn exchange(
     clock: &Clock,
 ) -> Result<Secret, SignInError> {
     let answered = clock.within(LIMIT, send(rules, endpoints, code, login)).await;
-    let (status, body) = answered.ok_or(SignInError::Unreachable)??;
+    let (status, body) = answered.ok_or_else(|| SignInError::Unreachable(Cause("it took too long".to_owned())))??;
     read(status, &body)
 }
 
@@ -55,7 +56,7 @@ async fn send(rules: &SignInRules, endpoints: &Endpoints, code: &str, login: &Lo
     ];
     let secret = rules.client_secret.as_ref().map(Secret::expose);
     fields.extend(secret.filter(|_| endpoints.secret_in_body).map(|secret| ("client_secret", secret)));
-    let mut request = client.map_err(|_| SignInError::Unreachable)?.post(&endpoints.token);
+    let mut request = client.map_err(unreachable)?.post(&endpoints.token);
     request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").header(header::ACCEPT, "application/json");
     if let Some(secret) = secret.filter(|_| !endpoints.secret_in_body) {
         // RFC 6749, 2.3.1: both are encoded first.
@@ -63,15 +64,20 @@ async fn send(rules: &SignInRules, endpoints: &Endpoints, code: &str, login: &Lo
         request = request.header(header::AUTHORIZATION, format!("Basic {pair}"));
     }
     let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-    let mut answer = request.body(body.join("&")).send().await.map_err(|_| SignInError::Unreachable)?;
+    let mut answer = request.body(body.join("&")).send().await.map_err(unreachable)?;
     let (status, mut text) = (answer.status(), Vec::new());
-    while let Some(piece) = answer.chunk().await.map_err(|_| SignInError::Unreachable)? {
+    while let Some(piece) = answer.chunk().await.map_err(unreachable)? {
         text.extend_from_slice(&piece);
         if text.len() > LONGEST {
             return Err(SignInError::TokenAnswer("an answer that is too long".to_owned()));
         }
     }
     Ok((status, text))
+}
+
+/// Without the address, which is in the config.
+fn unreachable(error: reqwest::Error) -> SignInError {
+    SignInError::Unreachable(Cause(causes(&error.without_url())))
 }
 
 fn read(status: StatusCode, body: &[u8]) -> Result<Secret, SignInError> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use spillway_plugins::retry::read_signal;
 use tracing::{info, warn};
 
+use crate::causes::causes;
 use crate::clock::Clock;
 use crate::config::OtlpRules;
 use crate::http_client;
@@ -138,11 +139,11 @@ impl Collector {
     async fn send(&self, body: Bytes) -> Sent {
         let client = match http_client::internet() {
             Ok(client) => client,
-            Err(error) => return Sent::Refused(error.to_string()),
+            Err(error) => return Sent::Refused(causes(&error)),
         };
         let answer = match client.post(&self.url).headers(self.headers.clone()).body(body).send().await {
             Ok(answer) => answer,
-            Err(error) => return Sent::Later(None, error.without_url().to_string()),
+            Err(error) => return Sent::Later(None, causes(&error.without_url())),
         };
         let status = answer.status();
         if status.is_success() {

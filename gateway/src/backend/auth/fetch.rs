@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::causes::causes;
 use crate::provider::KeyHeader;
 
 /// Longest lifetime of a token that is used: a clock that was wrong for a moment must not have an effect for weeks.
@@ -69,20 +70,6 @@ impl From<azure_core::Error> for FetchError {
     fn from(error: azure_core::Error) -> Self {
         FetchError::new(causes(&error))
     }
-}
-
-/// An error and its causes, on one line, without repetitions.
-pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = next.source();
-    }
-    brief(&text)
 }
 
 /// The beginning of a service's message, on one line.

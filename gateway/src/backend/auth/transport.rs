@@ -13,7 +13,8 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::fetch::{FetchError, Fetched, brief, causes};
+use super::fetch::{FetchError, Fetched, brief};
+use crate::causes::causes;
 
 /// The address of the instance metadata service, in every VM.
 const IMDS: &str = "169.254.169.254";

@@ -8,7 +8,7 @@ use super::Deliverer;
 use super::stream::{COMMENT_AFTER, has_failed};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
-use crate::proxy::delivery::Delivery;
+use crate::proxy::delivery::{Delivery, Withheld};
 use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::output_timeout;
 
@@ -65,12 +65,12 @@ impl Deliverer<'_, '_, '_> {
             if ended && !over {
                 return Delivery::Cut(ErrorKind::Reset);
             }
-            let Ok(mut out) = continuation.feed(events) else { return Delivery::Blocked(None) };
+            let Ok(mut out) = continuation.feed(events) else { return Delivery::Blocked(Withheld::Unreadable) };
             if over {
                 match continuation.end() {
                     Ok(rest) if rest.is_empty() => {}
                     Ok(rest) => out = [out, rest].concat().into(),
-                    Err(_) => return Delivery::Blocked(None),
+                    Err(_) => return Delivery::Blocked(Withheld::Unreadable),
                 }
             }
             if over {

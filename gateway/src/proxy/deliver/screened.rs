@@ -6,11 +6,11 @@ use super::screen::PENDING;
 use crate::balance::target::Outcome;
 use crate::guardrails::Judgement;
 use crate::proxy::body_pieces::BodyPieces;
-use crate::proxy::delivery::Delivery;
+use crate::proxy::delivery::{Delivery, Withheld};
 use crate::proxy::{cached, guardrails};
 use bytes::Bytes;
 use spillway_plugins::api::Api;
-use spillway_plugins::guard::{AnswerText, Finding};
+use spillway_plugins::guard::AnswerText;
 use spillway_plugins::stream::StreamWatch;
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ impl Deliverer<'_, '_, '_> {
         self.is_guarded().then(|| guardrails::guard_of(&self.ctx.facts).map(|guard| guard.rules.window))?
     }
 
-    /// Checks the text of an answer; `said` is `None` if it can't be read. The error is what was found, or `None` if it
-    /// could not be checked.
-    async fn look_at(&mut self, said: Option<&AnswerText>) -> Result<(), Option<Finding>> {
+    /// Checks the text of an answer; `said` is `None` if it can't be read. The error is why it
+    /// must not be sent.
+    async fn look_at(&mut self, said: Option<&AnswerText>) -> Result<(), Withheld> {
         let runtime = Arc::clone(&self.ctx.facts.runtime);
         let Some(guard) = &runtime.guard else { return Ok(()) };
         let gateway = self.attempt.gateway;
@@ -56,8 +56,9 @@ impl Deliverer<'_, '_, '_> {
                 cached::forget(&mut self.ctx.copies);
                 Ok(())
             }
-            Judgement::Blocked(finding) => Err(Some(finding)),
-            Judgement::Unknown => Err(None),
+            Judgement::Blocked(finding) => Err(Withheld::Found(finding)),
+            Judgement::Unknown if said.is_none() => Err(Withheld::Unreadable),
+            Judgement::Unknown => Err(Withheld::Unchecked),
         }
     }
 
@@ -67,14 +68,14 @@ impl Deliverer<'_, '_, '_> {
         let mut said = AnswerText::default();
         let read = over && said.add(&held.concat()).is_ok();
         let looked = self.look_at(read.then_some(&said)).await;
-        let Err(finding) = looked else { return Ok(()) };
+        let Err(why) = looked else { return Ok(()) };
         let now = self.now();
         self.read_plain(held, true, now).await;
-        Err(self.blocked(finding))
+        Err(self.blocked(why))
     }
 
     /// Takes events of a stream and returns those that may be sent; `over`: no more will come.
-    pub(super) async fn screen(&mut self, watch: &StreamWatch, events: Bytes, over: bool) -> Result<Bytes, Option<Finding>> {
+    pub(super) async fn screen(&mut self, watch: &StreamWatch, events: Bytes, over: bool) -> Result<Bytes, Withheld> {
         let Some(mut screen) = self.screen.take() else { return Ok(events) };
         let window = self.window().unwrap_or(0);
         screen.take(&events, over);
@@ -99,10 +100,10 @@ impl Deliverer<'_, '_, '_> {
     }
 
     /// Ends a stream whose next part did not pass, as the API's own filter would.
-    pub(super) async fn end_blocked(&mut self, watch: &mut StreamWatch, finding: Option<Finding>) -> Delivery {
+    pub(super) async fn end_blocked(&mut self, watch: &mut StreamWatch, why: Withheld) -> Delivery {
         self.book_stream(watch).await;
         if !self.committed {
-            return self.blocked(finding);
+            return self.blocked(why);
         }
         let sequence = watch.state().sequence;
         let end = self.screen.as_ref().map(|screen| screen.ending.events(self.attempt.model_request.api, sequence)).unwrap_or_default();
@@ -111,16 +112,16 @@ impl Deliverer<'_, '_, '_> {
             return Delivery::CallerLeft;
         }
         match self.finish().await {
-            Delivery::Complete => Delivery::Blocked(finding),
+            Delivery::Complete => Delivery::Blocked(why),
             other => other,
         }
     }
 
     /// Nothing of it is sent to the caller. The target did nothing wrong.
-    fn blocked(&mut self, finding: Option<Finding>) -> Delivery {
+    fn blocked(&mut self, why: Withheld) -> Delivery {
         let first = self.now().since(self.attempt.state.began);
         self.attempt.record(Outcome::Success { first, signal: self.attempt.state.signal });
         cached::forget(&mut self.ctx.copies);
-        Delivery::Blocked(finding)
+        Delivery::Blocked(why)
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
-use spillway_plugins::guard::Finding;
 use spillway_plugins::retry;
 use spillway_plugins::sse;
 use spillway_plugins::stream::{StreamState, StreamWatch};
@@ -14,7 +13,7 @@ use tracing::warn;
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::body_pieces::BodyPieces;
-use crate::proxy::delivery::{Delivery, ReplaceReason, broke};
+use crate::proxy::delivery::{Delivery, ReplaceReason, Withheld, broke};
 use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::rescuable::Rescuable;
 use crate::proxy::unfinished::{AnswerReader, Rescue};
@@ -76,7 +75,7 @@ impl Deliverer<'_, '_, '_> {
     }
 
     /// Checks the first events, and returns those that may be sent.
-    async fn screened(&mut self, watch: &StreamWatch, held: BodyPieces, over: bool) -> Result<BodyPieces, Option<Finding>> {
+    async fn screened(&mut self, watch: &StreamWatch, held: BodyPieces, over: bool) -> Result<BodyPieces, Withheld> {
         if !self.is_guarded() {
             return Ok(held);
         }

@@ -1,6 +1,7 @@
 //! Answers under guard.
 
 use super::*;
+use crate::proxy::delivery::Withheld;
 use crate::proxy::fixtures::plain;
 
 fn guarded(window: &str) -> String {
@@ -23,7 +24,7 @@ async fn a_plain_answer_passes_whole_or_not_at_all() {
     let passed = chat(&rest, CHAT, plain(200, &answer("a crane"))).await;
     assert_eq!((passed.delivery.clone(), passed.got().text()), (Delivery::Complete, answer("a crane")));
     let blocked = chat(&rest, CHAT, plain(200, &answer("a heron"))).await;
-    let Delivery::Blocked(Some(finding)) = &blocked.delivery else { panic!("{:?}", blocked.delivery) };
+    let Delivery::Blocked(Withheld::Found(finding)) = &blocked.delivery else { panic!("{:?}", blocked.delivery) };
     assert_eq!((finding.to_string().as_str(), blocked.got.is_none()), ("rule 'words'", true));
     assert_eq!(
         (blocked.usage(), blocked.ctx.metering.booked, blocked.closed),
@@ -59,7 +60,7 @@ async fn only_those_who_are_guarded_are() {
 #[tokio::test]
 async fn a_stream_that_begins_with_what_may_not_pass_is_refused() {
     let blocked = chat(&guarded("50"), STREAM, events(&[&content("a her"), &content("on"), &stop(), DONE])).await;
-    assert!(matches!(blocked.delivery, Delivery::Blocked(Some(_))) && blocked.got.is_none(), "{:?}", blocked.delivery);
+    assert!(matches!(blocked.delivery, Delivery::Blocked(Withheld::Found(_))) && blocked.got.is_none(), "{:?}", blocked.delivery);
     assert!(blocked.ctx.metering.booked && blocked.answered, "its target did as it should");
 }
 
@@ -67,7 +68,7 @@ async fn a_stream_that_begins_with_what_may_not_pass_is_refused() {
 async fn a_stream_ends_before_what_may_not_pass_as_its_apis_own_filter_would_end_it() {
     let passes = content(&"all is well here and there ".repeat(4));
     let blocked = chat(&guarded("2"), STREAM, events(&[&passes, &content("a heron"), &content(" flies"), &stop(), DONE])).await;
-    assert!(matches!(blocked.delivery, Delivery::Blocked(Some(_))), "{:?}", blocked.delivery);
+    assert!(matches!(blocked.delivery, Delivery::Blocked(Withheld::Found(_))), "{:?}", blocked.delivery);
     let got = blocked.got();
     assert!(got.text().contains("all is well") && !got.text().contains("heron") && got.text().contains("content_filter"), "{}", got.text());
     assert_eq!((got.ended, got.text().ends_with(DONE)), (Ended::Whole, true));

@@ -74,7 +74,7 @@ fn words(error: &SignInError) -> Words {
                   network, and that the metadata has an authorisation and a token endpoint.",
             ),
         ),
-        SignInError::Unreachable => new(
+        SignInError::Unreachable(_) => new(
             StatusCode::GATEWAY_TIMEOUT,
             "The issuer doesn't answer",
             "Try again in a minute.",

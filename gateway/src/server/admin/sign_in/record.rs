@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 use super::super::actor::Actor;
 use super::super::state::Admin;
 use crate::audit::{Act, Outcome};
+use crate::causes::causes;
 use crate::config::Role;
 use crate::sign_in::{Person, SignInError};
 
@@ -45,7 +46,7 @@ impl Admin {
                 let _ = self.record(act).await;
             }
             _ if error.is_strangers() => debug!(result = error.label(), %error, ?peer, "a sign-in failed"),
-            _ => warn!(result = error.label(), %error, ?peer, "a sign-in failed"),
+            _ => warn!(result = error.label(), error = %causes(error), ?peer, "a sign-in failed"),
         }
     }
 }
