@@ -26,8 +26,10 @@ pub(super) async fn answer(
     model_request: &ModelRequest,
     last_resort: &LastResort,
 ) -> pingora::Result<bool> {
-    // A caller would believe an invented token count, or a conversation that was not really compacted.
-    if model_request.part.is_some() {
+    // A caller would believe an invented token count, or a conversation that was not really compacted; and keep vectors that
+    // stand for nothing.
+    let is_believed = matches!(model_request.api, Api::Embeddings | Api::Speech) && !last_resort.alone;
+    if model_request.part.is_some() || is_believed {
         return Ok(false);
     }
     let body = match &own.body.kept {

@@ -24,6 +24,8 @@ pub struct LastResort {
     pub backend: Arc<str>,
     /// The text of its answers.
     pub reply: Arc<str>,
+    /// The pool has no other member: it imitates a backend, for those who develop against it.
+    pub alone: bool,
 }
 
 /// A pool in use.

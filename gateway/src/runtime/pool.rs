@@ -46,9 +46,10 @@ pub(super) fn live(
 ) -> Pool {
     let models =
         pool.models.iter().map(|name| Arc::new(live_model(index, name, pool, prices, backends, &health, targets, metrics))).collect();
+    let own_answer = |member: &config::MemberConfig| backends[member.backend].config.kind.provider().own_answer();
+    let alone = pool.members.iter().all(|member| own_answer(member).is_some());
     let last_resort = pool.members.iter().filter(|member| member.weight > 0).find_map(|member| {
-        let backend = &backends[member.backend].config;
-        Some(LastResort { backend: backend.name.clone(), reply: backend.kind.provider().own_answer()?.into() })
+        Some(LastResort { backend: backends[member.backend].config.name.clone(), reply: own_answer(member)?.into(), alone })
     });
     // So that the metric exists from the start.
     if last_resort.is_some() {

@@ -96,10 +96,12 @@ async fn the_last_resort_answers_when_nobody_can() {
     let streamed = gateway.stream().await;
     assert_eq!(streamed.header("content-type"), Some("text/event-stream"));
     assert!(streamed.text().contains("Back ") && streamed.text().ends_with(DONE), "{}", streamed.text());
-    for (path, object) in [("/v1/responses", "response"), ("/v1/embeddings", "list"), ("/v1/completions", "text_completion")] {
-        let got = gateway.post(path, &serde_json::json!({ "model": "m", "input": "x", "prompt": "x" })).await;
+    let body = serde_json::json!({ "model": "m", "input": "x", "prompt": "x" });
+    for (path, object) in [("/v1/responses", "response"), ("/v1/completions", "text_completion")] {
+        let got = gateway.post(path, &body).await;
         assert_eq!((got.status, got.json()["object"].as_str()), (200, Some(object)), "{path}");
     }
+    assert_eq!(gateway.post("/v1/embeddings", &body).await.status, 429, "made-up vectors would be kept");
     assert_eq!(a.count(), 1);
 }
 
@@ -379,6 +381,8 @@ async fn a_pool_of_nothing_but_a_last_resort_answers() {
     let gateway = Gateway::start(text).await;
     let got = gateway.chat().await;
     assert_eq!((got.status, got.header("x-spillway-backend"), got.header("x-spillway-attempts")), (200, Some("sorry"), Some("0")));
+    let got = gateway.post("/v1/embeddings", &serde_json::json!({ "model": "m", "input": "x" })).await;
+    assert_eq!((got.status, got.json()["object"].as_str()), (200, Some("list")), "it imitates a backend");
 }
 
 #[tokio::test]

@@ -31,9 +31,13 @@ async fn a_long_body_is_read_in_its_owners_turn() {
     }
 }
 
+/// A pool of nothing but the mock.
+const ALONE: &str = "{ backend = \"sorry\", priority = 9 }";
+const VECTORS: &str = r#"{"model":"m","input":["a","b","c","d"],"dimensions":1000}"#;
+
 /// The answer to this, or none; and what is noted of it: the status, the bytes, and whether it is a stream.
 async fn answered(setup: Setup<'_>, api: Api, part: Option<Part>, text: &str) -> Option<Response> {
-    let gateway = Setup { members: AND_SORRY, rest: SORRY, ..setup }.gateway();
+    let gateway = Setup { members: if setup.members == ALONE { ALONE } else { AND_SORRY }, rest: SORRY, ..setup }.gateway();
     let mut ctx = context(&gateway, facts(&gateway), api, text);
     let mut asked = ctx.model_request.take().unwrap();
     asked.part = part;
@@ -69,12 +73,14 @@ async fn it_answers_plainly_or_as_a_stream() {
 async fn nothing_is_made_up_that_would_be_believed() {
     assert!(answered(Setup::default(), Api::Messages, Some(Part::CountTokens), CHAT).await.is_none());
     assert!(answered(Setup::default(), Api::Transcriptions, None, CHAT).await.is_none());
+    assert!(answered(Setup::default(), Api::Speech, None, r#"{"model":"m","input":"a"}"#).await.is_none());
+    assert!(answered(Setup::default(), Api::Embeddings, None, VECTORS).await.is_none());
 }
 
 #[tokio::test]
-async fn vectors_that_have_no_room_are_not_made() {
-    let many = r#"{"model":"m","input":["a","b","c","d"],"dimensions":1000}"#;
-    assert!(answered(Setup::default(), Api::Embeddings, None, many).await.is_some());
-    let small = Setup { server: "max_body = \"1KiB\"\nmax_buffered = \"1KiB\"", ..Setup::default() };
-    assert!(answered(small, Api::Embeddings, None, many).await.is_none());
+async fn a_mock_alone_imitates_a_backend_but_vectors_that_have_no_room_are_not_made() {
+    let alone = Setup { members: ALONE, ..Setup::default() };
+    assert!(answered(alone, Api::Embeddings, None, VECTORS).await.is_some());
+    let small = Setup { members: ALONE, server: "max_body = \"1KiB\"\nmax_buffered = \"1KiB\"", ..Setup::default() };
+    assert!(answered(small, Api::Embeddings, None, VECTORS).await.is_none());
 }

@@ -19,12 +19,13 @@ fn one(view: &View<'_>, pool: &PoolView<'_>) -> Option<Finding> {
     let semantic = view.config.plugins.cache.as_ref().and_then(|cache| cache.semantic.as_ref());
     let embeds = |model: &&String| model.contains("embed") || semantic.is_some_and(|semantic| semantic.model == **model);
     if let Some(model) = pool.config.models.iter().find(embeds) {
-        let text = format!(
-            "When no backend of pool '{name}' is usable, '{model}' answers with made-up vectors and status 200: callers store them, and \
-             they stay wrong after the outage."
-        );
+        let text = if pool.members.is_empty() {
+            format!("'{model}' of pool '{name}' answers with made-up vectors and status 200: callers store them.")
+        } else {
+            format!("The mock of pool '{name}' never answers for '{model}': made-up vectors would be stored. Callers get the error.")
+        };
         let remedy = "Remove the mock from this pool: callers of embeddings need the error.";
-        return Some(view.finding(CODE, Severity::Error, &key, text, remedy));
+        return Some(view.finding(CODE, Severity::Warning, &key, text, remedy));
     }
     if pool.members.is_empty() {
         let text = format!("Pool '{name}' has no backend but a mock: its answers are the mock's text, with status 200.");
