@@ -68,11 +68,28 @@ pub struct Inference {
 pub fn dialect_of(path: &str) -> Dialect {
     if path.starts_with("/openai/") {
         Dialect::Azure
-    } else if path.starts_with("/v1/messages") || path.starts_with("/anthropic/") {
+    } else if path.starts_with("/anthropic/") || rooted(path).starts_with("/v1/messages") {
         Dialect::Anthropic
     } else {
         Dialect::OpenAi
     }
+}
+
+/// The path with one `/v1`, where a base URL has it twice or not at all.
+fn rooted(path: &str) -> String {
+    let below = path.strip_prefix("/v1").filter(|below| below.starts_with("/v1/"));
+    match below {
+        Some(below) => below.to_owned(),
+        None if path.starts_with("/v1/") || path.starts_with("/openai/") => path.to_owned(),
+        None => format!("/v1{path}"),
+    }
+}
+
+/// For a path with nothing at it: the path that a client with the right base URL would have asked for, if there is one.
+pub fn meant(path: &str) -> Option<String> {
+    let meant = rooted(path);
+    let is_there = |method: &Method| !matches!(read(method, &meant, None), Err(OperationError::UnknownPath { .. }));
+    (meant != path && is_there(&Method::POST)).then_some(meant)
 }
 
 /// The path without the extra slashes that come from base URLs that end in a slash: double ones at the root of an API,
@@ -378,5 +395,23 @@ mod tests {
             assert!(matches!(read(&Method::GET, path, None), Err(OperationError::UnknownPath { .. })), "{path}");
         }
         assert!(matches!(read(&Method::GET, "/v1/chat/completions", None), Err(OperationError::WrongMethod { allowed: "POST" })));
+    }
+
+    #[test]
+    fn a_wrong_base_url_is_recognised() {
+        let cases = [
+            ("/chat/completions", Some("/v1/chat/completions")),
+            ("/models", Some("/v1/models")),
+            ("/v1/v1/messages", Some("/v1/messages")),
+            ("/messages/count_tokens", Some("/v1/messages/count_tokens")),
+            ("/", None),
+            ("/v1/threads", None),
+            ("/v1/v1/v1/messages", None),
+            ("/openai/messages", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(meant(path).as_deref(), expected, "{path}");
+        }
+        assert_eq!((dialect_of("/v1/v1/messages"), dialect_of("/messages")), (Dialect::Anthropic, Dialect::Anthropic));
     }
 }

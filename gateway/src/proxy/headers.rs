@@ -16,6 +16,8 @@ use crate::http1::answer_head::AnswerHead;
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// `x-ms-service-tier`: at Azure it wins over the body's service tier.
 pub const X_MS_SERVICE_TIER: HeaderName = HeaderName::from_static("x-ms-service-tier");
+/// `anthropic-version`
+pub const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// `x-request-id`
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `x-spillway-backend`: the backend that answered.

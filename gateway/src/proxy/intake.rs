@@ -153,14 +153,24 @@ async fn models(
         let model = facts.runtime.model(name);
         model.is_some_and(|model| may_use_model(facts, Api::Chat, name, &facts.runtime.pools[model.pool].config).is_ok())
     };
-    let entry = |name: &str| json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" });
+    // Anthropic's clients always send it.
+    let anthropic = session.rare_field(&headers::ANTHROPIC_VERSION).is_some();
+    let entry = |name: &str| match anthropic {
+        true => json!({ "type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z" }),
+        false => json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" }),
+    };
     let body = match call {
         Operation::GetModel(_, id) if !allowed(id) => {
             return Err(Refusal::UnknownModel { model: id.clone() }.into());
         }
         Operation::GetModel(_, id) => entry(id),
         _ => {
-            json!({ "object": "list", "data": facts.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() })
+            let names: Vec<_> = facts.runtime.model_names.iter().filter(|name| allowed(name)).collect();
+            let list: Vec<_> = names.iter().map(|name| entry(name)).collect();
+            match anthropic {
+                true => json!({ "data": list, "has_more": false, "first_id": names.first(), "last_id": names.last() }),
+                false => json!({ "object": "list", "data": list }),
+            }
         }
     };
     reply.status = Some(200);

@@ -9,7 +9,7 @@ use spillway_plugins::limits::{LimitKind, Period, Remaining};
 use spillway_plugins::request::BodyError;
 
 use crate::limits::Denied;
-use crate::operation::OperationError;
+use crate::operation::{OperationError, meant};
 
 /// Why the caller gets an answer from the gateway and not from a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,10 +129,12 @@ pub enum Refusal {
         header: &'static str,
     },
     /// No such path.
-    #[error("there is nothing at '{path}'")]
+    #[error("there is nothing at '{path}'{}", .meant.as_ref().map_or_else(String::new, |meant| format!(", but at '{meant}': is the client's base URL right?")))]
     UnknownPath {
         /// The path.
         path: String,
+        /// The path with the right base URL.
+        meant: Option<String>,
     },
     /// Traffic that uses a client secret doesn't pass through the gateway.
     #[error(
@@ -255,7 +257,7 @@ pub enum Refusal {
 impl From<OperationError> for Refusal {
     fn from(error: OperationError) -> Self {
         match error {
-            OperationError::UnknownPath { path } => Refusal::UnknownPath { path },
+            OperationError::UnknownPath { path } => Refusal::UnknownPath { meant: meant(&path), path },
             OperationError::WrongMethod { allowed } => Refusal::WrongMethod { allowed },
             OperationError::NoSecrets => Refusal::NoSecrets,
         }

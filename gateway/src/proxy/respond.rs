@@ -15,6 +15,8 @@ use crate::downstream::{HeadFields as _, ReplyHead, Session};
 
 /// `retry-after-ms`
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// `request-id`: Anthropic's
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// `x-should-retry`
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -77,6 +79,10 @@ pub async fn refuse(
     }
     if !shape.retryable && refusal.retry_after().is_none() {
         head.set(&X_SHOULD_RETRY, b"false");
+    }
+    if dialect == Dialect::Anthropic {
+        // Where its clients look for an id.
+        head.set(&REQUEST_ID, request_id.as_bytes());
     }
     complete(&mut head);
     let length = body.len();

@@ -1,6 +1,6 @@
 //! The head of a request to a backend: one builder for both drivers, the retry loop and Pingora's own.
 
-use http::{HeaderName, Method, header};
+use http::{Method, header};
 use pingora::http::RequestHeader;
 use spillway_plugins::api::{Api, Part};
 use spillway_plugins::trace::SpanId;
@@ -86,7 +86,7 @@ impl UpstreamRequest<'_> {
         // A compressed answer would have to be decoded to count its usage.
         head.add_own(&header::ACCEPT_ENCODING, b"identity");
         if matches!(self.target, RequestTarget::Model { api: Api::Messages, .. }) && head.get("anthropic-version").is_none() {
-            head.add(&ANTHROPIC_VERSION, b"2023-06-01");
+            head.add(&headers::ANTHROPIC_VERSION, b"2023-06-01");
         }
         Ok(head)
     }
@@ -115,9 +115,6 @@ impl UpstreamRequest<'_> {
         Ok(())
     }
 }
-
-/// `anthropic-version`
-const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// Why there is no head.
 pub(super) enum NoHead {

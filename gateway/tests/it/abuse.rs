@@ -35,7 +35,9 @@ async fn bad_bodies_get_400_in_the_shape_of_the_api() {
         assert!(got.header("x-request-id").is_some() && got.header("content-type") == Some("application/json"));
         assert!(got.json()["error"]["message"].as_str().unwrap().len() > 10);
     }
-    let anthropic = ask(gateway.address, post("/v1/messages", &[], b"{")).await.unwrap().json();
+    let anthropic = ask(gateway.address, post("/v1/messages", &[], b"{")).await.unwrap();
+    assert!(anthropic.header("request-id").is_some() && anthropic.header("request-id") == anthropic.header("x-request-id"));
+    let anthropic = anthropic.json();
     assert_eq!((&anthropic["type"], &anthropic["error"]["type"]), (&"error".into(), &"invalid_request_error".into()));
     assert_eq!(backend.count(), 0);
 }
@@ -49,6 +51,9 @@ async fn unknown_things_are_404_and_wrong_ways_405_415() {
         let got = gateway.post(path, &chat(false)).await;
         assert_eq!((got.status, got.code().as_str()), (404, "not_found"), "{path}");
     }
+    let lost = gateway.post("/chat/completions", &chat(false)).await.json();
+    let message = "there is nothing at '/chat/completions', but at '/v1/chat/completions': is the client's base URL right?";
+    assert_eq!(lost["error"]["message"], message);
     assert_eq!(get(gateway.address, "/v1/chat/completions").await.unwrap().status, 405);
     let text =
         ask(gateway.address, b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi")

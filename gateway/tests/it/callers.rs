@@ -335,4 +335,8 @@ async fn rights_say_which_was_missing() {
     let listed = ask(gateway.address, "GET /v1/models HTTP/1.1\r\nhost: g\r\napi-key: k\r\n\r\n").await.unwrap().json();
     let names: Vec<&str> = listed["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert!(names.contains(&"m") && !names.contains(&"o"), "{names:?}");
+    let head = "GET /v1/models HTTP/1.1\r\nhost: g\r\napi-key: k\r\nanthropic-version: 2023-06-01\r\n\r\n";
+    let listed = ask(gateway.address, head).await.unwrap().json();
+    assert_eq!((&listed["data"][0]["type"], &listed["data"][0]["display_name"]), (&json!("model"), &json!("m")));
+    assert_eq!((&listed["has_more"], &listed["first_id"]), (&json!(false), &json!("m")));
 }

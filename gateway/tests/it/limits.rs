@@ -350,6 +350,7 @@ async fn the_fullest_limits_come_first_with_what_is_left_and_guaranteed() {
     assert_eq!((row("group 'acme'", "budget")["kept_for_others"].as_f64(), &acme["guaranteed"]), (Some(20.0), &Value::Null));
     let some = gateway.admin("/api/limits?rows=1&search=ACME").await.json();
     assert_eq!((&some["count"], some["rows"].as_array().unwrap().len(), &some["rows"][0]["scope"]), (&2.into(), 1, &"group 'acme'".into()));
+    assert_eq!(gateway.admin("/api/limits?search=ACME").await.json()["count"], some["count"]);
     assert_eq!(gateway.admin("/api/limits?rows=5&search=nobody").await.json()["count"], 0);
     for wrong in ["0", "101", "x", "-1"] {
         assert_eq!(gateway.admin(&format!("/api/limits?rows={wrong}")).await.status, 400, "{wrong}");

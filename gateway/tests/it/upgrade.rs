@@ -105,6 +105,7 @@ async fn what_one_consumer_met_is_its_own_in_the_next_process_too() {
         process.upgrade().await;
     }
     assert_eq!((ask("hostile").await, ask("ordinary").await), (at("other", "1"), at("one", "1")));
+    assert_eq!(process.metric("spillway_upgrades_total{result=\"done\"}").await, 2.0, "it goes on counting");
 }
 
 #[tokio::test]

@@ -24,7 +24,11 @@ impl Admin {
         let runtime = self.gateway.runtime.load();
         let (server, head) = (&runtime.config.server, session.req_header());
         if is_foreign(head, server) {
-            return Err(Refusal::new(Reason::Origin, StatusCode::FORBIDDEN, "requests from pages of other origins are refused"));
+            return Err(Refusal::new(
+                Reason::Origin,
+                StatusCode::FORBIDDEN,
+                "requests from pages of other origins are refused; a page of this origin sends 'x-spillway-admin: 1' with changes",
+            ));
         }
         let refused = |reason, message| Err(Refusal::new(reason, StatusCode::UNAUTHORIZED, message));
         match (&server.admin_token, &server.sign_in) {

@@ -143,15 +143,17 @@ impl Admin {
         }
     }
 
-    /// The use of all limits; with `?rows=` of the fullest ones.
+    /// The use of all limits; with `?rows=` or `?search=` of the fullest ones.
     fn limits(&self, query: &str) -> Answer {
-        let Some(rows) = parameter(query, "rows") else {
-            return json_answer(StatusCode::OK, &limits::of_all(&self.gateway));
+        let search = parameter(query, "search");
+        let rows = match (parameter(query, "rows"), &search) {
+            (Some(rows), _) => rows.parse(),
+            (None, Some(_)) => Ok(limits::MOST_ROWS),
+            (None, None) => return json_answer(StatusCode::OK, &limits::of_all(&self.gateway)),
         };
-        match rows.parse() {
+        match rows {
             Ok(rows @ 1..=limits::MOST_ROWS) => {
-                let search = parameter(query, "search").unwrap_or_default();
-                json_answer(StatusCode::OK, &limits::fullest(&self.gateway, &search, rows))
+                json_answer(StatusCode::OK, &limits::fullest(&self.gateway, &search.unwrap_or_default(), rows))
             }
             _ => problem(StatusCode::BAD_REQUEST, "'rows' must be a number from 1 to 100"),
         }

@@ -134,6 +134,11 @@ enum Message {
     CacheSecret {
         secret: String,
     },
+    /// How many upgrades were done, with this one, and how many failed.
+    Upgrades {
+        done: u64,
+        failed: u64,
+    },
     /// Accept connections now.
     Go,
     /// A cached answer: its key and its content, in Base64.

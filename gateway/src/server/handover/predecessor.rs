@@ -291,6 +291,8 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut Sent)
     if let Some(secret) = secret {
         send(stream, &Message::CacheSecret { secret: STANDARD.encode(secret.bytes()) }).await?;
     }
+    let upgrades = &gateway.metrics.upgrades;
+    send(stream, &Message::Upgrades { done: upgrades.done.get() + 1, failed: upgrades.failed.get() }).await?;
     send(stream, &Message::Go).await
 }
 

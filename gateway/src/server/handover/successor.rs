@@ -214,6 +214,10 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
                 cache.take_over_secret(secret);
             }
         }
+        Message::Upgrades { done, failed } => {
+            gateway.metrics.upgrades.done.inc_by(done);
+            gateway.metrics.upgrades.failed.inc_by(failed);
+        }
         Message::SignIn { sign_in } => gateway.sign_in.take_over(&sign_in),
         Message::Sessions { sessions } => gateway.sign_in.take_over_changes(sessions, gateway.clock.now()),
         Message::Reachable { .. }
