@@ -215,7 +215,7 @@ pub enum Refusal {
         retry_after: Option<Duration>,
     },
     /// Attempts were made, and the last one failed.
-    #[error("no deployment of '{model}' gave an answer; the last attempt failed ({last})")]
+    #[error("no deployment of '{model}' gave an answer; the last attempt {}", ended(last, upstream.as_ref()))]
     UpstreamFailed {
         /// The model.
         model: String,
@@ -432,6 +432,14 @@ fn clamped(wait: Option<Duration>) -> Duration {
 /// Whole seconds for `retry-after`: rounded up, at least 1, at most 60.
 pub fn retry_seconds(wait: Option<Duration>) -> u64 {
     seconds_to_wait(Some(clamped(wait)))
+}
+
+/// How an attempt ended, for its caller: by the upstream's status if it answered.
+fn ended(outcome: &str, upstream: Option<&(Option<u16>, Arc<str>)>) -> String {
+    match upstream {
+        Some((Some(status), _)) => format!("was answered with {status}"),
+        _ => format!("ended with '{outcome}'"),
+    }
 }
 
 /// Whole seconds for messages: rounded up, at least 1.
