@@ -135,6 +135,10 @@ sbom: ## Everything that is linked in, as CycloneDX 1.6
 
 deb: assets $(TOOLS)/bin/cargo-deb ## The Debian package
 	$(TOOLS)/bin/cargo-deb --locked --no-build --dbgsym -p spillway -o $(DEB)
+	@# Functions that lie elsewhere cost memory at rest (docs/decisions/0069).
+	@nm target/release/spillway | cut -d' ' -f3 | LC_ALL=C sort -u > target/functions.txt; \
+	missing=$$(LC_ALL=C sort -u gateway/link-order.txt | LC_ALL=C comm -23 - target/functions.txt | wc -l); \
+	[ "$$(uname -m)" != x86_64 ] || [ $$missing -lt 100 ] || echo "deb: $$missing functions of gateway/link-order.txt are not in the program: run make link-order" >&2
 
 monitoring: build $(TOOLS)/python-packages $(TOOLS)/monitoring-packages ## Rules, alerts and dashboards, with Prometheus itself
 	$(VENV)/bin/python -m pytest -q deploy/tests/test_monitoring.py
