@@ -121,13 +121,20 @@ async fn check_with_pingora(data: &[u8], ours: &Request) {
     assert_eq!(is_whole, body.len() == ours.body);
 }
 
+/// A head without an end may be left to Pingora at once, or when its end has come.
+fn is_without_end(data: &[u8], ends: [Option<(usize, Begin)>; 2]) -> bool {
+    let [Some((at, one)), Some((other_at, other))] = ends else { return false };
+    let has_end = data[at..].windows(2).any(|two| two == b"\n\n") || data[at..].windows(3).any(|three| three == b"\n\r\n");
+    at == other_at && !has_end && [one, other].iter().all(|begin| matches!(begin, Begin::Incomplete | Begin::Other))
+}
+
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| { mutate_messages(data, (size, max_size), seed, b"POST /") });
 
 fuzz_target!(|data: &[u8]| {
     let (found, end) = requests(data, usize::MAX);
     let (cut, cut_end) = requests(data, 1 + data.len() % 257);
     assert!(found.iter().map(Request::parts).eq(cut.iter().map(Request::parts)), "it depends on how it is cut");
-    assert_eq!(end, cut_end, "it depends on how it is cut");
+    assert!(end == cut_end || is_without_end(data, [end, cut_end]), "it depends on how it is cut: {end:?} {cut_end:?}");
     let alone = |at: usize| {
         let (mut heads, mut buffer) = (RequestHeads::default(), BytesMut::from(&data[at..]));
         let begin = heads.read(&mut buffer, || MAX_BODY);

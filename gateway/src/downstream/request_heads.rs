@@ -6,7 +6,8 @@ use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::known_head::KnownHead;
-use super::strict_head::{Scan, StrictHead, scan};
+use super::strict_head::{MAX_HEAD, Scan, StrictHead, scan};
+use crate::http1::answer::has_blank_line;
 use crate::http1::fields;
 
 /// What the bytes of a connection begin with.
@@ -34,6 +35,8 @@ pub struct RequestHeads {
     known: Option<Box<KnownHead>>,
     /// A bit for each name in the head, so that those that are not there need no search.
     names: u64,
+    /// Bytes of the buffer in which no head ends.
+    searched: usize,
 }
 
 /// The head of a connection that has no request.
@@ -43,7 +46,7 @@ fn nothing() -> RequestHeader {
 
 impl Default for RequestHeads {
     fn default() -> Self {
-        RequestHeads { head: nothing(), known: None, names: 0 }
+        RequestHeads { head: nothing(), known: None, names: 0, searched: 0 }
     }
 }
 
@@ -74,15 +77,26 @@ impl RequestHeads {
         // Empty lines after a body are not the beginning of a request.
         while buffer.starts_with(b"\r\n") {
             buffer.advance(2);
+            self.searched = 0;
         }
         if buffer.is_empty() || buffer[..] == *b"\r" {
             return Begin::Incomplete;
         }
+        // However a head is cut into reads, it is parsed twice at most.
+        let parses = self.searched == 0 || buffer.len() >= MAX_HEAD || has_blank_line(&buffer[self.searched.saturating_sub(3)..]);
+        if !parses {
+            self.searched = buffer.len();
+            return Begin::Incomplete;
+        }
+        self.searched = 0;
         if let Some(begin) = self.read_again(buffer, &max_body) {
             return begin;
         }
         match scan(buffer) {
-            Scan::Incomplete => Begin::Incomplete,
+            Scan::Incomplete => {
+                self.searched = buffer.len();
+                Begin::Incomplete
+            }
             Scan::Strict(found) if found.body <= max_body() => self.read_new(buffer, found),
             Scan::Strict(_) | Scan::Other => Begin::Other,
         }
@@ -113,5 +127,38 @@ impl RequestHeads {
         let begin = Begin::Request { head: found.end, body: found.body, closes: found.closes };
         self.known = KnownHead::new(found, raw, &self.head).map(Box::new);
         begin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n";
+
+    /// What is read of bytes that come one after the other.
+    fn one_by_one(heads: &mut RequestHeads, text: &str) -> Begin {
+        let mut buffer = BytesMut::new();
+        for (number, byte) in text.bytes().enumerate() {
+            buffer.extend_from_slice(&[byte]);
+            match heads.read(&mut buffer, || 1 << 20) {
+                Begin::Incomplete => assert_eq!(buffer.len(), number + 1),
+                begin => return begin,
+            }
+        }
+        Begin::Incomplete
+    }
+
+    #[test]
+    fn a_head_that_comes_in_single_bytes_is_the_same() {
+        let mut heads = RequestHeads::default();
+        let request = Begin::Request { head: HEAD.len(), body: 2, closes: false };
+        for _ in 0..3 {
+            assert_eq!(one_by_one(&mut heads, HEAD), request);
+        }
+        assert_eq!(one_by_one(&mut heads, &HEAD.replace("\r\n", "\n")), Begin::Other, "Pingora judges it");
+        assert_eq!(one_by_one(&mut heads, &HEAD.replace("host: a", "host a")), Begin::Other);
+        assert_eq!(one_by_one(&mut heads, &format!("POST /{}", "a".repeat(2 * MAX_HEAD))), Begin::Other, "too long");
+        assert_eq!(one_by_one(&mut heads, &HEAD[..HEAD.len() - 1]), Begin::Incomplete);
     }
 }

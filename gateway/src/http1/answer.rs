@@ -174,7 +174,7 @@ impl Answer {
 }
 
 /// Whether an empty line ends here.
-fn has_blank_line(bytes: &[u8]) -> bool {
+pub fn has_blank_line(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
 }
 
