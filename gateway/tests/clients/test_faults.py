@@ -90,6 +90,15 @@ def test_litellm(url, model):
     assert "".join(chunk.choices[0].delta.content or "" for chunk in litellm.completion(**common, stream=True)) == REPLY
 
 
+def test_anthropics_client_reads_models_and_ids(url):
+    client = anthropic.Anthropic(base_url=url, api_key="x", max_retries=0)
+    models = list(client.models.list())
+    assert models and all(model.type == "model" and model.display_name == model.id for model in models)
+    with pytest.raises(anthropic.NotFoundError) as error:
+        client.messages.create(model="unknown", max_tokens=5, messages=MESSAGES)
+    assert error.value.request_id == error.value.response.headers["x-request-id"]
+
+
 @every_fault
 def test_anthropic(url, model):
     client = anthropic.Anthropic(base_url=url, api_key="x", max_retries=0)
