@@ -59,8 +59,42 @@ async fn bytes_behind_an_answer_are_never_the_next_one() {
             let text = gateway.chat().await.text();
             assert!(text.contains(expected) && !text.contains("smuggled"), "{text}");
         }
-        assert_eq!(backend.connections(), 2);
+        assert_eq!(backend.connections(), 3, "and no connection is used again: the next one could come just in time");
+        assert_eq!(gateway.metric("spillway_stray_answers_total").await, 1.0);
     }
+}
+
+#[tokio::test]
+async fn a_backend_that_sends_an_answer_too_many_later_gets_no_second_request_on_a_connection() {
+    let later = Arc::new(tokio::sync::Notify::new());
+    let backend = ScriptedBackend::start({
+        let (count, later) = (AtomicUsize::new(0), Arc::clone(&later));
+        move |_| match count.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::raw([
+                Step::Write(raw("first", "").into_bytes()),
+                Step::Until(Arc::clone(&later)),
+                Step::Write(raw("stray", "").into_bytes()),
+            ]),
+            _ => Reply::json(200, answer("own")),
+        }
+    })
+    .await;
+    let gateway = gateway(&backend).await;
+    assert!(gateway.chat().await.text().contains("first"));
+    later.notify_one();
+    // Until the gateway has seen it, nothing tells it from the answer to the next request.
+    for _ in 0..100 {
+        gateway.chat().await;
+        if gateway.metric("spillway_stray_answers_total").await == 1.0 {
+            break;
+        }
+    }
+    for _ in 0..3 {
+        let before = backend.connections();
+        assert!(gateway.chat().await.text().contains("own"));
+        assert_eq!(backend.connections(), before + 1);
+    }
+    assert_eq!(gateway.metric("spillway_stray_answers_total").await, 1.0);
 }
 
 #[tokio::test]
