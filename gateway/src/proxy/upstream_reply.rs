@@ -127,7 +127,11 @@ async fn send_once(
     }
     // Not every resource with this API has all its parts (such as counting tokens): this says nothing about the target.
     let has_no_such_part = attempt.model_request.part.is_some() && matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
-    let verdict = judge(status, &text, &attempt.model_request.pool.config.retry.statuses, upstream.auth.credentials());
+    let verdict = match status {
+        // The caller's copy of a stored object may be new enough. It has none of an answer.
+        StatusCode::NOT_MODIFIED if attempt.model_request.object.is_none() => Verdict::Misconfigured,
+        _ => judge(status, &text, &attempt.model_request.pool.config.retry.statuses, upstream.auth.credentials()),
+    };
     let verdict = match verdict {
         // No other target stores the object: the caller gets the reply of the one that does.
         Verdict::RateLimited | Verdict::OutOfQuota | Verdict::Failed
