@@ -216,6 +216,7 @@ impl References {
     /// complete one is not, although it also has an id: agents send back everything that they got.
     fn item(&mut self, text: &[u8], item: &Value) {
         let (mut kind, mut id, mut role, mut given, mut thought, mut result) = (None, None, false, false, false, false);
+        let mut settings = false;
         members(text, item, |key, value| match key {
             "type" => kind = value.as_str(text),
             "id" if value.kind != Kind::Null => id = Some(value.clone()),
@@ -225,6 +226,7 @@ impl References {
                 thought |= value.is_filled(text);
             }
             "result" => result = value.kind != Kind::Null,
+            "reasoning" | "text" => settings |= value.kind == Kind::Object,
             "arguments" | "input" | "output" | "outputs" | "action" | "actions" | "code" | "queries" | "operation" | "tools" => {
                 given |= value.kind != Kind::Null;
             }
@@ -236,6 +238,7 @@ impl References {
             // A call without its result.
             Some("image_generation_call") => !result,
             Some("item_reference") => true,
+            Some("configuration_update") => !settings,
             // A summary without the reasoning.
             Some("reasoning") => !thought,
             Some(_) => !(given || result),

@@ -40,7 +40,7 @@ pub(crate) fn offered(body: &[u8], mut found: impl FnMut(&'static str, Offer)) -
     let mut within = Vec::new();
     let read = Reader::new(body).object(|name, value| {
         if let Some(list) = LISTS.iter().find(|list| **list == name) {
-            found(*list, Offer::List(value));
+            found(list, Offer::List(value));
         } else if name == "web_search_options" && value.kind == Kind::Object {
             found("web_search_options", Offer::WebSearch);
         } else if let Some(conversation) = CONVERSATIONS.iter().find(|conversation| **conversation == name)
@@ -51,7 +51,7 @@ pub(crate) fn offered(body: &[u8], mut found: impl FnMut(&'static str, Offer)) -
         }
     });
     read.map_err(|_| Unreadable)?;
-    within.iter().try_for_each(|(field, value)| in_conversation(body, value, &mut |offer| found(*field, offer)))
+    within.iter().try_for_each(|(field, value)| in_conversation(body, value, &mut |offer| found(field, offer)))
 }
 
 /// Whether a conversation may have members that offer tools, escaped or not. Names in texts have escaped quotes.

@@ -127,6 +127,26 @@ async fn an_answer_that_has_two_meanings_is_a_failure_of_its_backend() {
 }
 
 #[tokio::test]
+async fn what_never_becomes_an_answer_is_a_failure_of_its_backend() {
+    let flood = "HTTP/1.1 102 Processing\r\n\r\n".repeat(2000) + &raw("late", "");
+    for (bytes, is_304) in [(flood, false), ("HTTP/1.1 304 Not Modified\r\n\r\n".to_owned(), true)] {
+        let bytes = bytes.into_bytes();
+        let odd = ScriptedBackend::start(move |_| Reply::raw([Step::Write(bytes.clone())])).await;
+        let good = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+        let gateway = Gateway::start(&config(&[member("odd", &odd, 1), member("good", &good, 2)], "", "")).await;
+        let got = gateway.chat().await;
+        assert_eq!((got.status, got.header("x-spillway-backend")), (200, Some("good")));
+        // Whoever asks for it gets it, and harms nobody.
+        if is_304 {
+            let own = Gateway::start(&config(&[member("odd", &odd, 1), member("good", &good, 2)], "", "")).await;
+            let asked = post("/v1/chat/completions", &[("if-none-match", "*")], chat(false).to_string().as_bytes());
+            assert_eq!(ask(own.address, asked).await.unwrap().status, 304);
+            assert_eq!(own.state("odd").await, "ready");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_long_request_may_be_refused_before_it_was_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -84,7 +84,7 @@ async fn tools_are_not_hidden_in_a_conversation() {
         + &consumer("bound", "")
         + &consumer("few", "guard = false")
         + "[[plugins.request_rules]]\nconsumers = [\"few\"]\nmax_tools = 1\n";
-    let members = [member("a", &backend, 1)];
+    let members = [member("a", &backend, 1), Member { name: "b", backend: &backend, priority: 1, extra: "kind = \"anthropic\"" }];
     let gateway = Gateway::start(&config(&members, "", &rest)).await;
     let tools = |name: &str| json!([{ "type": "function", "name": name }, { "type": "function", "name": name }]);
     let added = |name: &str| json!({ "type": "tool_addition", "tool": { "type": "tool_definition", "definition": { "name": name } } });

@@ -169,7 +169,6 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
     let token_renewed = token.is_some_and(|token| token.refused(tunnel.token, gateway.clock.now()));
     let verdict = match head.status {
         StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,
-        StatusCode::NOT_MODIFIED if model_request.object.is_none() => Verdict::Misconfigured,
         status => judge(status, b"", &model_request.pool.config.retry.statuses, credentials),
     };
     let first = gateway.clock.now().since(attempt.began);
