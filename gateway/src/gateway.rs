@@ -130,11 +130,12 @@ impl Gateway {
         if let Some(ledger) = &ledger {
             ledger.divide_by_share(&runtime.config.prices_by_share);
         }
+        let idle = IdleConnections::new(POOL_SIZE).counting(metrics.members.stray_answers.clone());
         Ok(Gateway(Arc::new(Shared {
             runtime: ArcSwap::from_pointee(runtime),
             metrics,
             clock,
-            idle: Arc::new(IdleConnections::new(POOL_SIZE)),
+            idle: Arc::new(idle),
             buffered,
             turns: turns(),
             objects,

@@ -1,5 +1,7 @@
 //! Which header fields belong to whom: for the code that sends heads on, and for the code that may change them.
 
+use crate::scan;
+
 /// Fields that belong to one connection (RFC 9110, 7.6.1; RFC 6455, 11.3).
 pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
@@ -66,7 +68,11 @@ pub fn is_withheld(name: &str) -> bool {
             _ => false,
         },
         [b'a', ..] => {
-            name == "api-version" || name == "anthropic-workspace-id" || name.starts_with("azureml-") || name.starts_with("apim-")
+            name == "api-version"
+                // A workspace, a user's profile, an organization: they choose who is billed.
+                || (name.starts_with("anthropic-") && name.ends_with("-id"))
+                || name.starts_with("azureml-")
+                || name.starts_with("apim-")
         }
         [b'o', ..] => name.starts_with("ocp-apim-"),
         [b'h', ..] => name.starts_with("helicone-"),
@@ -75,9 +81,40 @@ pub fn is_withheld(name: &str) -> bool {
     }
 }
 
+/// Whether a server that passes fields on as variables (CGI, WSGI) could take a field for one that decides about framing, or that
+/// is not for it: there `_` and `-` are the same, and sometimes `.`, too.
+pub fn is_like_another(name: &str) -> bool {
+    scan::joint(name.as_bytes()).is_some() && is_like(&name.replace(['_', '.'], "-"))
+}
+
+#[cold]
+fn is_like(folded: &str) -> bool {
+    matches!(folded, "content-length" | "content-type") || is_hop_by_hop(folded) || is_callers_own(folded) || is_withheld(folded)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signs_in_a_name_hide_nothing() {
+        for name in [
+            "x_ms_service_tier",
+            "x-ms_service-tier",
+            "x.ms.service.tier",
+            "transfer_encoding",
+            "content_length",
+            "x_api_key",
+            "te_",
+            "host_",
+        ] {
+            let expected = !matches!(name, "te_" | "host_");
+            assert_eq!(is_like_another(name), expected, "{name}");
+        }
+        for name in ["x-ms-service-tier", "session_id", "x_app", "content-length"] {
+            assert!(!is_like_another(name), "{name}");
+        }
+    }
 
     #[test]
     fn what_chooses_for_the_operator_stays_here() {
@@ -91,6 +128,9 @@ mod tests {
             "x-amzn-bedrock-guardrailidentifier",
             "x-goog-user-project",
             "api-version",
+            "anthropic-workspace-id",
+            "anthropic-user-profile-id",
+            "anthropic-organization-id",
             "ocp-apim-trace",
             "helicone-target-url",
             "cf-aig-authorization",

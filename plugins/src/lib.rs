@@ -26,7 +26,7 @@
 //!
 //! Plugins don't know of each other. The other modules are what they share: the operations ([`api`], [`realtime`],
 //! [`service_tier`], [`names`]), formats ([`json`], [`sse`], [`frames`], [`multipart`], [`query`], [`otlp`], [`semconv`]),
-//! readers of heads, requests and answers ([`fields`], [`prompt`], [`answer`], [`excerpt`], [`walk`]), and a hash
+//! readers of heads, requests and answers ([`fields`], [`prompt`], `offered`, [`answer`], [`excerpt`], [`walk`]), and a hash
 //! ([`fnv`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -45,6 +45,7 @@ pub mod limits;
 pub mod multipart;
 pub mod names;
 pub mod objects;
+mod offered;
 pub mod otlp;
 pub mod prices;
 pub mod prompt;

@@ -171,8 +171,18 @@ pub struct Scope {
 }
 
 /// Names of members that contain names of stored objects, at any depth.
-pub(crate) const STORED: [&str; 7] =
-    ["file_id", "file_ids", "vector_store_id", "vector_store_ids", "container", "container_id", "skill_id"];
+pub(crate) const STORED: [&str; 10] = [
+    "file_id",
+    "file_ids",
+    "vector_store_id",
+    "vector_store_ids",
+    "container",
+    "container_id",
+    "skill_id",
+    "previous_message_id",
+    "comparison_response_id",
+    "tunnel_id",
+];
 
 /// Several lists as one of `N` words.
 pub(crate) const fn joined<const N: usize>(lists: &[&[&'static str]]) -> [&'static str; N] {
@@ -189,13 +199,13 @@ pub(crate) const fn joined<const N: usize>(lists: &[&[&'static str]]) -> [&'stat
     all
 }
 
-const REQUEST_DEEPER: [&str; 22] = joined(&[
+const REQUEST_DEEPER: [&str; 27] = joined(&[
     &["type", "role", "content", "text", "id", "model", "file", "encrypted_content", "skills", "audio", "source"],
-    &["previous_response_id", "response_id", "conversation", "include_usage"],
+    &["previous_response_id", "response_id", "conversation", "include_usage", "tools", "definition"],
     &STORED,
 ]);
 
-const SOCKET_DEEPER: [&str; 15] =
+const SOCKET_DEEPER: [&str; 18] =
     joined(&[&["type", "id", "model", "audio", "input", "transcription", "input_audio_transcription", "tools"], &STORED]);
 
 /// The names in a request body. To use a further name, add it here: the first pass over a body
@@ -272,6 +282,8 @@ pub static REQUEST: Scope = Scope {
         "endpoint",
         "session",
         "session_id",
+        "thread",
+        "diagnostics",
     ]),
     deeper: Names::new(&REQUEST_DEEPER),
     apart: |name, is_object| match name {

@@ -32,7 +32,8 @@ fn name(text: &[u8], value: &Value) -> Option<String> {
 /// What an answer made, or contains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Made {
-    /// Names of objects that are stored if the request wants its answer stored: a response, its items; a file, a batch.
+    /// Names of objects that are stored if the request wants its answer stored: a response, its items; a message of a
+    /// thread; a file, a batch.
     pub stored: Vec<String>,
     /// Names of objects that are kept in any case: containers, audio, files in containers.
     pub kept: Vec<String>,
@@ -49,6 +50,7 @@ impl Made {
                 within(answer, choice, "message", |message| made.sound(answer, message));
             }),
             (Api::Chat, _) => {}
+            (Api::Messages, "id") => made.stored.extend(name(answer, value)),
             (Api::Messages, "container") => made.container(answer, value),
             (Api::Messages, "content") => each(answer, value, |block| made.block(answer, block)),
             (Api::Messages, _) => {}
@@ -79,6 +81,11 @@ impl Made {
     /// The audio in a message of a chat.
     pub(crate) fn sound(&mut self, text: &[u8], message: &Value) {
         within(text, message, "audio", |audio| self.kept.extend(own_name(text, audio)));
+    }
+
+    /// A message itself.
+    pub(crate) fn message(&mut self, text: &[u8], message: &Value) {
+        self.stored.extend(own_name(text, message));
     }
 
     /// The container that a message ran in.
@@ -165,6 +172,8 @@ pub struct References {
     pub unstored: bool,
     /// Whether the caller wants it to run in the background.
     pub background: bool,
+    /// Whether later messages may name the answer: it begins or continues a thread, or they are compared with it.
+    pub remembered: bool,
     /// Whether the caller wants audio, which is kept for a while.
     pub sounds: bool,
     /// The marks of the sealed contents that it has, in order; see [`mark`].
@@ -172,6 +181,15 @@ pub struct References {
 }
 
 impl References {
+    /// Whether the answer to a request of this API is stored, so that its owner may refer to it.
+    pub fn store_the_answer(&self, api: Api) -> bool {
+        match api {
+            Api::Responses => !self.unstored,
+            Api::Messages => self.remembered,
+            _ => false,
+        }
+    }
+
     fn take(&mut self, text: &[u8], value: &Value) {
         match name(text, value) {
             Some(name) => self.names.push(name),
@@ -189,6 +207,7 @@ impl References {
             b"store" => self.unstored = value.as_bool(text) == Some(false),
             b"background" => self.background = value.as_bool(text) == Some(true),
             b"audio" => self.sounds = value.kind == Kind::Object,
+            b"thread" | b"diagnostics" => self.remembered |= value.kind == Kind::Object,
             _ => {}
         }
     }
@@ -197,6 +216,7 @@ impl References {
     /// complete one is not, although it also has an id: agents send back everything that they got.
     fn item(&mut self, text: &[u8], item: &Value) {
         let (mut kind, mut id, mut role, mut given, mut thought, mut result) = (None, None, false, false, false, false);
+        let mut settings = false;
         members(text, item, |key, value| match key {
             "type" => kind = value.as_str(text),
             "id" if value.kind != Kind::Null => id = Some(value.clone()),
@@ -206,6 +226,7 @@ impl References {
                 thought |= value.is_filled(text);
             }
             "result" => result = value.kind != Kind::Null,
+            "reasoning" | "text" => settings |= value.kind == Kind::Object,
             "arguments" | "input" | "output" | "outputs" | "action" | "actions" | "code" | "queries" | "operation" | "tools" => {
                 given |= value.kind != Kind::Null;
             }
@@ -217,6 +238,7 @@ impl References {
             // A call without its result.
             Some("image_generation_call") => !result,
             Some("item_reference") => true,
+            Some("configuration_update") => !settings,
             // A summary without the reasoning.
             Some("reasoning") => !thought,
             Some(_) => !(given || result),
@@ -227,7 +249,7 @@ impl References {
     }
 }
 
-const DEEPER_NAMES: [&str; 9] = joined(&[&STORED, &["audio", "encrypted_content"]]);
+const DEEPER_NAMES: [&str; 12] = joined(&[&STORED, &["audio", "encrypted_content"]]);
 
 /// Shows that there are references below the top level.
 pub(crate) static DEEPER: Interest = Interest::new(&DEEPER_NAMES, &["item_reference"]);
@@ -352,6 +374,10 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                     continue;
                 }
                 "file_id" | "file_ids" | "vector_store_id" | "vector_store_ids" | "container_id" => Expect::Name,
+                // A way into the operator's own network.
+                "tunnel_id" => Expect::Name,
+                // The conversation to go on with, and answers that this one is compared with.
+                "previous_message_id" | "comparison_response_id" => Expect::Name,
                 "id" if named => Expect::Name,
                 "container" => Expect::Named(true),
                 // In the request itself this is the audio's format.

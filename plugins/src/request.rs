@@ -362,9 +362,14 @@ impl<'k> Member<'k> {
             b"prompt_cache_key" => Member::Decoded(Decoded::PromptCacheKey),
             b"reasoning_effort" | b"reasoning" | b"thinking" | b"enable_thinking" => Member::Decoded(Decoded::Reasoning),
             b"stream_options" => Member::Decoded(Decoded::StreamOptions),
-            b"previous_response_id" | b"input_file_id" | b"conversation" | b"store" | b"background" | b"audio" => {
-                Member::Decoded(Decoded::Reference(key))
-            }
+            b"previous_response_id"
+            | b"input_file_id"
+            | b"conversation"
+            | b"store"
+            | b"background"
+            | b"audio"
+            | b"thread"
+            | b"diagnostics" => Member::Decoded(Decoded::Reference(key)),
             // Cache, guard and log read them: they must see the same as the backend.
             b"models" => further("models", true),
             b"fallbacks" => further("fallbacks", true),

@@ -73,6 +73,11 @@ pub(crate) fn special(bytes: &[u8]) -> Option<usize> {
     })
 }
 
+/// The first `_` or `.`.
+pub(crate) fn joint(bytes: &[u8]) -> Option<usize> {
+    first(bytes, |word| equal(word, b'_') | equal(word, b'.'))
+}
+
 /// The first digit.
 pub(crate) fn digit(bytes: &[u8]) -> Option<usize> {
     first(bytes, |word| less(word ^ (ONES * u64::from(b'0')), 10))
@@ -101,6 +106,7 @@ mod tests {
             for bytes in [&rare, &all] {
                 prop_assert_eq!(mark(bytes), bytes.iter().position(|byte| b"\"\\".contains(byte)));
                 prop_assert_eq!(special(bytes), bytes.iter().position(|byte| *byte < 0x20 || b"\"\\".contains(byte)));
+                prop_assert_eq!(joint(bytes), bytes.iter().position(|byte| b"_.".contains(byte)));
                 prop_assert_eq!(digit(bytes), bytes.iter().position(u8::is_ascii_digit));
             }
         }

@@ -23,10 +23,16 @@ pub enum BadAnswer {
     /// The backend changes the protocol, which no request asks for.
     #[error("the backend changes the protocol")]
     Upgrade,
+    /// Informational heads without an end.
+    #[error("more than {MOST_INFORMATIONAL} informational heads came before the answer")]
+    Informational,
     /// The connection ended before the answer.
     #[error("the connection ended before the answer")]
     Cut,
 }
+
+/// Most informational heads before an answer: one a second for the longest of them.
+const MOST_INFORMATIONAL: u16 = 1000;
 
 /// What the next bytes are.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ pub struct Answer {
     to_head: bool,
     /// Bytes of the buffer in which no head ends.
     searched: usize,
+    /// Informational heads so far.
+    informational: u16,
     head: Option<AnswerHead>,
     framing: Option<Framing>,
     body: Body,
@@ -53,7 +61,7 @@ pub struct Answer {
 impl Answer {
     /// The answer to the next request on a connection; `to_head` if that is a `HEAD`.
     pub fn new(to_head: bool) -> Self {
-        Answer { to_head, searched: 0, head: None, framing: None, body: Body::Unknown }
+        Answer { to_head, searched: 0, informational: 0, head: None, framing: None, body: Body::Unknown }
     }
 
     /// Takes the head off the front of `buffer`; `false` if more bytes are needed. Informational heads (RFC 9110, 15.2)
@@ -77,6 +85,10 @@ impl Answer {
                 return Err(BadAnswer::Upgrade);
             }
             if head.status.is_informational() {
+                self.informational += 1;
+                if self.informational > MOST_INFORMATIONAL {
+                    return Err(BadAnswer::Informational);
+                }
                 continue;
             }
             let framing = Framing::of(&mut head, self.to_head)?;

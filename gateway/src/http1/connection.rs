@@ -13,7 +13,7 @@ use super::answer::{Answer, BadAnswer};
 use super::chunks::Piece;
 use super::idle::IdleConnections;
 use super::remote::Remote;
-use super::transport::Transport;
+use super::transport::{News, Transport};
 use super::unsent::{MOST_SLICES, Unsent};
 
 /// Room for the first read: a head and 16 KiB of the body.
@@ -175,10 +175,26 @@ impl Connection {
         self.sent && self.answer.keeps_alive()
     }
 
-    /// Keeps the connection for another request if its answer was read to its end; otherwise closes it. Bytes behind the
-    /// answer are never taken for another one.
+    /// Whether it answers with success what it can't have read yet: that is the answer to something else.
+    pub fn is_answered_too_soon(&self) -> bool {
+        !self.sent && self.answer.head().is_some_and(|head| head.status.is_success())
+    }
+
+    /// A backend whose answers can't be told apart: no connection to it is used again for a while.
+    pub fn distrust(&self) {
+        self.remote.distrust();
+    }
+
+    /// Keeps the connection for another request if its answer was read to its end; otherwise closes it. Bytes that were read
+    /// with the answer and are behind it are never taken for another one.
     pub fn release(self, idle: &IdleConnections) {
-        if self.may_be_kept() && self.answer.is_over() && self.buffer.is_empty() {
+        if !self.answer.is_over() {
+            return;
+        }
+        if News::of(&self.buffer) == News::Stray {
+            self.distrust();
+        }
+        if self.may_be_kept() && self.buffer.is_empty() {
             self.remote.keep(self.transport, idle);
         }
     }

@@ -5,18 +5,22 @@
 //! those that were not used for long.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 
-use super::transport::Transport;
+use super::transport::{News, Transport};
 
 /// Time between two sweeps.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Sweeps that a connection outlasts: 80 to 90 s, as with other clients. Backends close theirs earlier or about then.
 const SWEEPS: u32 = 9;
+/// Sweeps for which an address that sent an answer too many gets a connection for each request: ten minutes.
+const DISTRUSTED: u32 = 60;
 
 /// The idle connections of one address.
 #[derive(Debug, Default)]
@@ -25,6 +29,12 @@ pub struct Stack {
     connections: Mutex<VecDeque<Idle>>,
     /// Whether the sweep knows it.
     known: AtomicBool,
+    /// Whether an answer came that nothing had asked for. The next one could come just before a request is sent, and be taken
+    /// for its answer.
+    strayed: AtomicBool,
+    /// The sweep at which its connections are kept again; 0 if they are, or `strayed` is new.
+    distrusted: AtomicU32,
+    address: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -46,14 +56,27 @@ impl Drop for Place {
 }
 
 impl Stack {
+    /// Of this address.
+    pub fn of(address: SocketAddr) -> Self {
+        Stack { address: Some(address), ..Stack::default() }
+    }
+
     /// A connection that is still open.
     pub fn take(&self) -> Option<Transport> {
         loop {
             let mut idle = self.connections.lock().pop_back()?;
-            if idle.transport.is_quiet() {
-                return Some(idle.transport);
+            match idle.transport.news() {
+                News::Nothing => return Some(idle.transport),
+                News::Ended => {}
+                News::Stray => self.distrust(),
             }
         }
+    }
+
+    /// An answer came that nothing had asked for: no connection is used again for a while.
+    pub(super) fn distrust(&self) {
+        self.strayed.store(true, Ordering::Relaxed);
+        self.clear();
     }
 
     /// Drops the one that is idle for longest.
@@ -68,13 +91,15 @@ impl Stack {
 
     /// Drops those that are closed, or idle since this sweep or an earlier one.
     fn sweep(&self, until: Option<u32>) {
-        let mut gone = Vec::new();
+        let (mut gone, mut strayed) = (Vec::new(), false);
         {
             let mut connections = self.connections.lock();
             for _ in 0..connections.len() {
                 let Some(mut idle) = connections.pop_front() else { break };
                 let old = until.is_some_and(|until| idle.since <= until);
-                if old || !idle.transport.is_quiet() {
+                let news = idle.transport.news();
+                strayed |= news == News::Stray;
+                if old || news != News::Nothing {
                     gone.push(idle);
                 } else {
                     connections.push_back(idle);
@@ -83,6 +108,9 @@ impl Stack {
         }
         // Closed without the lock.
         drop(gone);
+        if strayed {
+            self.distrust();
+        }
     }
 
     fn clear(&self) {
@@ -99,18 +127,28 @@ pub struct IdleConnections {
     stacks: Mutex<Vec<Weak<Stack>>>,
     sweeps: AtomicU32,
     closed: AtomicBool,
+    /// How often an address sent an answer too many.
+    strays: Option<IntCounter>,
 }
 
 impl IdleConnections {
     /// At most `room` connections.
     pub fn new(room: usize) -> Self {
         let (stacks, sweeps, closed) = (Mutex::default(), AtomicU32::new(0), AtomicBool::new(false));
-        IdleConnections { room, count: Arc::default(), stacks, sweeps, closed }
+        IdleConnections { room, count: Arc::default(), stacks, sweeps, closed, strays: None }
+    }
+
+    /// Counts here how often an address sent an answer too many.
+    pub fn counting(self, strays: IntCounter) -> Self {
+        IdleConnections { strays: Some(strays), ..self }
     }
 
     /// Keeps a connection in the stack of its address. If there is no room, it takes the place of the address's oldest one;
     /// if that has none, of the oldest one of the address that has most.
     pub(super) fn put(&self, stack: &Arc<Stack>, transport: Transport) {
+        if stack.strayed.load(Ordering::Relaxed) && !self.trusts_again(stack) {
+            return;
+        }
         if !stack.known.load(Ordering::Relaxed) && !stack.known.swap(true, Ordering::Relaxed) {
             self.stacks.lock().push(Arc::downgrade(stack));
         }
@@ -121,6 +159,29 @@ impl IdleConnections {
         // Looked at afterwards, so that closing misses none.
         if self.closed.load(Ordering::SeqCst) {
             stack.clear();
+        }
+    }
+
+    /// Whether connections of an address that sent an answer too many are kept again. Says so once when it begins.
+    #[cold]
+    pub(super) fn trusts_again(&self, stack: &Stack) -> bool {
+        let now = self.sweeps.load(Ordering::Relaxed);
+        match stack.distrusted.compare_exchange(0, now + DISTRUSTED, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => {
+                self.strays.iter().for_each(IntCounter::inc);
+                let address = stack.address.map(|address| address.to_string()).unwrap_or_default();
+                tracing::warn!(
+                    address,
+                    "a backend sent an answer that no request had asked for: for ten minutes each request to this address gets a new connection"
+                );
+                false
+            }
+            Err(until) if now < until => false,
+            Err(_) => {
+                stack.strayed.store(false, Ordering::Relaxed);
+                stack.distrusted.store(0, Ordering::Relaxed);
+                true
+            }
         }
     }
 

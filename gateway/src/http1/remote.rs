@@ -24,7 +24,7 @@ impl Remote {
         Remote {
             address,
             tls,
-            idle: Arc::default(),
+            idle: Arc::new(Stack::of(address)),
             #[cfg(test)]
             through: None,
         }
@@ -58,6 +58,11 @@ impl Remote {
             return Ok(Transport::Memory(Box::new(stream)));
         }
         Transport::open(self.address, self.tls.as_ref()).await
+    }
+
+    /// It sent an answer that nothing had asked for.
+    pub(super) fn distrust(&self) {
+        self.idle.distrust();
     }
 
     /// Keeps a connection for the next request.

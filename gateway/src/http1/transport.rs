@@ -44,6 +44,28 @@ pub struct ClientTls {
     pub name: String,
 }
 
+/// What came on an idle connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing, and it is open.
+    Nothing,
+    /// It has ended, or can't be used any more.
+    Ended,
+    /// An answer that nothing had asked for.
+    Stray,
+}
+
+impl News {
+    /// By the first bytes that came; none at the end.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        const ANSWER: &[u8] = b"HTTP/";
+        let length = bytes.len().min(ANSWER.len());
+        // Servers may say so that they close a connection because no request came.
+        let is_goodbye = bytes.get(9..12) == Some(b"408");
+        if length > 0 && bytes[..length] == ANSWER[..length] && !is_goodbye { News::Stray } else { News::Ended }
+    }
+}
+
 /// An open connection. Dropping it closes it.
 #[derive(Debug)]
 pub enum Transport {
@@ -129,16 +151,32 @@ impl Transport {
         }
     }
 
-    /// Whether it is open and nothing has come, as far as the runtime knows: it asks the system only if there is news.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    /// What came since the last answer, as far as the runtime knows: it asks the system only if there is news.
+    pub(super) fn news(&mut self) -> News {
         let mut cx = Context::from_waker(Waker::noop());
-        match self {
-            Transport::Tcp(tcp) => matches!(tcp.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+        let mut first = [0; 16];
+        let count = match self {
+            Transport::Tcp(tcp) => match tcp.try_read(&mut first) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return News::Nothing,
+                read => read.unwrap_or(0),
+            },
             // A session ticket is news, but not for HTTP.
-            Transport::Tls(tls) => Pin::new(&mut **tls).poll_fill_buf(&mut cx).is_pending(),
+            Transport::Tls(tls) => match Pin::new(&mut **tls).poll_fill_buf(&mut cx) {
+                Poll::Pending => return News::Nothing,
+                Poll::Ready(read) => return News::of(read.unwrap_or_default()),
+            },
             #[cfg(test)]
-            Transport::Memory(pipe) => std::pin::pin!(pipe.read_u8()).poll(&mut cx).is_pending(),
-        }
+            Transport::Memory(pipe) => match std::pin::pin!(pipe.read(&mut first)).poll(&mut cx) {
+                Poll::Pending => return News::Nothing,
+                Poll::Ready(read) => read.unwrap_or(0),
+            },
+        };
+        News::of(first.get(..count).unwrap_or_default())
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.news() == News::Nothing
     }
 }
 

@@ -125,7 +125,13 @@ impl Exchange {
     ) -> Result<(), Broken> {
         let connection = &mut self.connection;
         let read = until_ready(until, clock, timer, caller, |cx| connection.poll_head(cx)).await?;
-        read.ok_or(Broken::TimedOut)?.map_err(|error| self.broken(&error))
+        read.ok_or(Broken::TimedOut)?.map_err(|error| self.broken(&error))?;
+        if self.reused && self.connection.is_answered_too_soon() {
+            // To an earlier request: this one gets another connection.
+            self.connection.distrust();
+            return Err(Broken::Stale);
+        }
+        Ok(())
     }
 
     /// The head of the answer as a map.

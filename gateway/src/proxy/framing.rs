@@ -2,10 +2,12 @@
 
 use crate::downstream::{Session, strict_head};
 use http::{Version, header};
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 use super::refusal::Refusal;
 use crate::connection_phase as connection;
+
+const TARGET: &str = "the request's target has a control character, a backslash or a fragment";
 
 /// Checks a head before any other stage reads it.
 ///
@@ -34,7 +36,7 @@ pub(super) fn framing(session: &mut Session<'_>) -> Result<(), Refusal> {
         (Some(_), _) => return Err(Refusal::Head { what: "the Host header must have one host, optionally with a port" }),
     }
     if !strict_head::is_target(head.raw_path()) {
-        return Err(Refusal::Head { what: "the request's target has a control character, a backslash or a fragment" });
+        return Err(Refusal::Head { what: TARGET });
     }
     Ok(())
 }
@@ -42,6 +44,11 @@ pub(super) fn framing(session: &mut Session<'_>) -> Result<(), Refusal> {
 fn http1(session: &Session<'_>, raw: &[u8]) -> Result<(), Refusal> {
     if memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
         return Err(Refusal::Head { what: "the head's lines must end with CR LF" });
+    }
+    // The parsed target has none any more.
+    let line = memchr(b'\n', raw).map_or(raw, |end| &raw[..end]);
+    if memchr(b'#', line).is_some() {
+        return Err(Refusal::Head { what: TARGET });
     }
     let head = session.req_header();
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -98,6 +105,8 @@ mod tests {
             (POST, "host: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", 501),
             ("GET /v1/models%00 HTTP/1.1", "host: a\r\n", 400),
             ("GET /v1\\models HTTP/1.1", "host: a\r\n", 400),
+            ("GET /v1/models#a HTTP/1.1", "host: a\r\n", 400),
+            ("GET /v1/models?a=b# HTTP/1.1", "host: a\r\n", 400),
         ] {
             let refusal = framed(line, fields).await.expect_err(fields);
             assert_eq!((refusal.shape().status.as_u16(), refusal.closes()), (status, true), "{line} {fields}: {refusal}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
-use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
+use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_like_another, is_withheld};
 use spillway_plugins::limits::{Counter, Remaining};
 
 use crate::clock::micros;
@@ -74,7 +74,7 @@ pub(super) fn is_among(name: &str, nominated: &[&str]) -> bool {
 
 /// Whether a caller's field is not passed on. A consumer may be `allowed` to send fields that are usually withheld.
 fn stays_here(name: &str, allowed: &[HeaderName]) -> bool {
-    is_callers_own(name) || (is_withheld(name) && !allowed.iter().any(|other| other == name))
+    is_callers_own(name) || (is_withheld(name) && !allowed.iter().any(|other| other == name)) || is_like_another(name)
 }
 
 /// The caller's fields that are passed on to an upstream, including those it is `allowed` to send.

@@ -33,7 +33,7 @@ pub(super) async fn refer(
     model_request: &mut ModelRequest,
     mut buffer: BodyBuffer,
 ) -> Result<BodyBuffer, Refusal> {
-    model_request.stores = !model_request.fields.references.unstored && model_request.api == Api::Responses && model_request.part.is_none();
+    model_request.stores = model_request.part.is_none() && model_request.fields.references.store_the_answer(model_request.api);
     let found = if model_request.fields.may_refer_deeper() {
         let fields = std::mem::take(&mut model_request.fields);
         let read = move |buffer: &mut BodyBuffer| (fields.references_in(buffer.as_slice()), fields);
@@ -229,8 +229,8 @@ pub(super) fn may_make(model_request: &ModelRequest) -> bool {
 
 /// Remembers the objects that an answer created, from the beginning of its body.
 pub(super) fn remember(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest, backend: &Arc<str>, beginning: &[u8]) {
-    // The code container is named there, if there is one.
-    if model_request.api != Api::Messages || memmem::find(beginning, b"\"container\"").is_some() {
+    // The code container is named there, if there is one. A message itself can only be referred to if it is stored.
+    if model_request.api != Api::Messages || model_request.stores || memmem::find(beginning, b"\"container\"").is_some() {
         keep(gateway, facts, model_request, backend, Made::of(model_request.api, beginning));
     }
 }

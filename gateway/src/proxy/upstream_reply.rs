@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::downstream::Session;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, header};
 use smallvec::SmallVec;
 use spillway_plugins::objects::refuses_sealed;
 use spillway_plugins::request::StreamOptions;
@@ -127,7 +127,11 @@ async fn send_once(
     }
     // Not every resource with this API has all its parts (such as counting tokens): this says nothing about the target.
     let has_no_such_part = attempt.model_request.part.is_some() && matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
-    let verdict = judge(status, &text, &attempt.model_request.pool.config.retry.statuses, upstream.auth.credentials());
+    let verdict = match status {
+        // Nothing was asked for on a condition, as a caller does that has a copy of a stored object.
+        StatusCode::NOT_MODIFIED if !is_conditional(session) => Verdict::Misconfigured,
+        _ => judge(status, &text, &attempt.model_request.pool.config.retry.statuses, upstream.auth.credentials()),
+    };
     let verdict = match verdict {
         // No other target stores the object: the caller gets the reply of the one that does.
         Verdict::RateLimited | Verdict::OutOfQuota | Verdict::Failed
@@ -178,6 +182,12 @@ async fn send_once(
             Ok(UpstreamReply::Failover(verdict, status))
         }
     }
+}
+
+/// Whether the caller says what it has already. If it does so for an answer, the reply is its own fault, and not the backend's.
+fn is_conditional(session: &Session<'_>) -> bool {
+    let fields = &session.req_header().headers;
+    fields.contains_key(header::IF_NONE_MATCH) || fields.contains_key(header::IF_MODIFIED_SINCE)
 }
 
 /// Longest wait for a new token after a target refused one.

@@ -1,8 +1,9 @@
 //! The head of a request to a backend: one builder for both drivers, the retry loop and Pingora's own.
 
-use http::{Method, header};
+use http::{HeaderName, Method, header};
 use pingora::http::RequestHeader;
 use spillway_plugins::api::{Api, Part};
+use spillway_plugins::auth::digest;
 use spillway_plugins::trace::SpanId;
 
 use super::{headers, traced, transformed};
@@ -47,6 +48,8 @@ pub(super) struct UpstreamRequest<'a> {
     pub(super) target: RequestTarget<'a>,
     pub(super) framing: Framing,
     pub(super) id: &'a str,
+    /// The consumer's name.
+    pub(super) owner: Option<&'a str>,
 }
 
 impl UpstreamRequest<'_> {
@@ -65,8 +68,11 @@ impl UpstreamRequest<'_> {
         head.require(&header::HOST, self.endpoint.authority.as_bytes())?;
         let is_rest = matches!(self.target, RequestTarget::Rest { .. });
         for (name, value) in headers::passed_on(self.caller, self.allowed) {
-            if name != "content-length" && !(is_rest && name == "content-type") {
-                head.add_parsed(name, value);
+            match (name, self.owner) {
+                ("content-length", _) => {}
+                ("content-type", _) if is_rest => {}
+                ("idempotency-key", Some(owner)) => head.add(&IDEMPOTENCY_KEY, own_key(owner, value).as_bytes()),
+                _ => head.add_parsed(name, value),
             }
         }
         let length = match self.framing {
@@ -116,6 +122,15 @@ impl UpstreamRequest<'_> {
     }
 }
 
+/// `idempotency-key`
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A consumer's own form of such a key: consumers share the backend's account, and none may get the answer to another one's
+/// request by its key.
+fn own_key(owner: &str, key: &[u8]) -> String {
+    digest(&[owner.as_bytes(), b"\0", key].concat()).to_string()
+}
+
 /// Why there is no head.
 pub(super) enum NoHead {
     /// The gateway has no credential for the backend.
@@ -159,6 +174,7 @@ pub(super) fn head_for(
         target,
         framing,
         id: &facts.id,
+        owner: facts.consumer().map(|consumer| &*consumer.name),
     };
     let mut head = request.head()?;
     if own_tier.is_some() {

@@ -59,8 +59,42 @@ async fn bytes_behind_an_answer_are_never_the_next_one() {
             let text = gateway.chat().await.text();
             assert!(text.contains(expected) && !text.contains("smuggled"), "{text}");
         }
-        assert_eq!(backend.connections(), 2);
+        assert_eq!(backend.connections(), 3, "and no connection is used again: the next one could come just in time");
+        assert_eq!(gateway.metric("spillway_stray_answers_total").await, 1.0);
     }
+}
+
+#[tokio::test]
+async fn a_backend_that_sends_an_answer_too_many_later_gets_no_second_request_on_a_connection() {
+    let later = Arc::new(tokio::sync::Notify::new());
+    let backend = ScriptedBackend::start({
+        let (count, later) = (AtomicUsize::new(0), Arc::clone(&later));
+        move |_| match count.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::raw([
+                Step::Write(raw("first", "").into_bytes()),
+                Step::Until(Arc::clone(&later)),
+                Step::Write(raw("stray", "").into_bytes()),
+            ]),
+            _ => Reply::json(200, answer("own")),
+        }
+    })
+    .await;
+    let gateway = gateway(&backend).await;
+    assert!(gateway.chat().await.text().contains("first"));
+    later.notify_one();
+    // Until the gateway has seen it, nothing tells it from the answer to the next request.
+    for _ in 0..100 {
+        gateway.chat().await;
+        if gateway.metric("spillway_stray_answers_total").await == 1.0 {
+            break;
+        }
+    }
+    for _ in 0..3 {
+        let before = backend.connections();
+        assert!(gateway.chat().await.text().contains("own"));
+        assert_eq!(backend.connections(), before + 1);
+    }
+    assert_eq!(gateway.metric("spillway_stray_answers_total").await, 1.0);
 }
 
 #[tokio::test]
@@ -90,6 +124,26 @@ async fn an_answer_that_has_two_meanings_is_a_failure_of_its_backend() {
         assert_eq!((got.status, got.text()), (200, answer("x")));
     }
     assert_eq!(backend.connections(), 2);
+}
+
+#[tokio::test]
+async fn what_never_becomes_an_answer_is_a_failure_of_its_backend() {
+    let flood = "HTTP/1.1 102 Processing\r\n\r\n".repeat(2000) + &raw("late", "");
+    for (bytes, is_304) in [(flood, false), ("HTTP/1.1 304 Not Modified\r\n\r\n".to_owned(), true)] {
+        let bytes = bytes.into_bytes();
+        let odd = ScriptedBackend::start(move |_| Reply::raw([Step::Write(bytes.clone())])).await;
+        let good = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+        let gateway = Gateway::start(&config(&[member("odd", &odd, 1), member("good", &good, 2)], "", "")).await;
+        let got = gateway.chat().await;
+        assert_eq!((got.status, got.header("x-spillway-backend")), (200, Some("good")));
+        // Whoever asks for it gets it, and harms nobody.
+        if is_304 {
+            let own = Gateway::start(&config(&[member("odd", &odd, 1), member("good", &good, 2)], "", "")).await;
+            let asked = post("/v1/chat/completions", &[("if-none-match", "*")], chat(false).to_string().as_bytes());
+            assert_eq!(ask(own.address, asked).await.unwrap().status, 304);
+            assert_eq!(own.state("odd").await, "ready");
+        }
+    }
 }
 
 #[tokio::test]

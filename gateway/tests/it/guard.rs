@@ -77,6 +77,47 @@ async fn rules_of_ones_own_hold_for_prompts() {
 }
 
 #[tokio::test]
+async fn tools_are_not_hidden_in_a_conversation() {
+    let backend =
+        ScriptedBackend::start(|_| Reply::json(200, json!({ "id": "x", "output": [], "content": [], "usage": {} }).to_string())).await;
+    let rest = "[plugins.guard]\nallowed_tools = [\"search\"]\n".to_owned()
+        + &consumer("bound", "")
+        + &consumer("few", "guard = false")
+        + "[[plugins.request_rules]]\nconsumers = [\"few\"]\nmax_tools = 1\n";
+    let members = [member("a", &backend, 1), Member { name: "b", backend: &backend, priority: 1, extra: "kind = \"anthropic\"" }];
+    let gateway = Gateway::start(&config(&members, "", &rest)).await;
+    let tools = |name: &str| json!([{ "type": "function", "name": name }, { "type": "function", "name": name }]);
+    let added = |name: &str| json!({ "type": "tool_addition", "tool": { "type": "tool_definition", "definition": { "name": name } } });
+    let requests = |name: &str| {
+        let item =
+            |kind: &str| json!({ "model": "m", "input": [{ "type": kind, "tools": tools(name) }, { "role": "user", "content": "hi" }] });
+        let blocks = json!([{ "role": "user", "content": "hi" }, { "role": "system", "content": [added(name), added(name)] }]);
+        [
+            ("/v1/responses", item("additional_tools")),
+            ("/v1/responses", item("tool_search_output")),
+            ("/v1/messages", json!({ "model": "m", "max_tokens": 9, "messages": blocks })),
+        ]
+    };
+    let ask = async |key: &str, path: &str, body: &Value| {
+        let body = body.to_string();
+        spillway_testkit::client::ask(gateway.address, spillway_testkit::client::post(path, &[("api-key", key)], body.as_bytes()))
+            .await
+            .unwrap()
+    };
+    for (path, body) in requests("evil") {
+        let got = ask("bound", path, &body).await;
+        assert!(got.status == 403 && got.text().contains("the tool 'evil'"), "{}", got.text());
+        let got = ask("few", path, &body).await;
+        assert!(got.status == 400 && got.text().contains("2 tools"), "{}", got.text());
+    }
+    assert_eq!(backend.count(), 0);
+    for (path, body) in requests("search") {
+        let got = ask("bound", path, &body).await;
+        assert_eq!(got.status, 200, "{path}: {}", got.text());
+    }
+}
+
+#[tokio::test]
 async fn the_service_judges_prompts() {
     let (backend, service) = (says("fine").await, ContentSafety::start().await);
     let more = "categories = { hate = 2, violence = 6 }\nblocklists = [\"internal\"]\nprompt_shield = true\n";

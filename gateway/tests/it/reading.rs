@@ -115,10 +115,23 @@ async fn compressed_bodies_are_read_as_what_they_are() {
 async fn what_chooses_for_the_operator_travels_only_for_whom_it_may() {
     let rest = consumer("plain", "") + &consumer("chosen", "headers = [\"X-MS-Service-Tier\"]");
     let (gateway, backend) = gateway("", &rest).await;
-    let withheld = ["x-ms-oai-image-generation-deployment", "x-ms-service-tier", "x-policy-id", "azureml-model-deployment", "apim-debug"];
-    let travels = ["x-ms-client-request-id", "x-stainless-lang", "openai-beta", "idempotency-key", "x-ms-useragent"];
+    let withheld = [
+        "x-ms-oai-image-generation-deployment",
+        "x-ms-service-tier",
+        "x_ms_service_tier",
+        "x-ms_service-tier",
+        "x_api_key",
+        "transfer_encoding",
+        "x-policy-id",
+        "azureml-model-deployment",
+        "anthropic-user-profile-id",
+        "apim-debug",
+    ];
+    let travels = ["x-ms-client-request-id", "x-stainless-lang", "openai-beta", "session_id", "x-ms-useragent"];
+    let mut keys = Vec::new();
     for who in ["plain", "chosen"] {
-        let headers: Vec<(&str, &str)> = withheld.into_iter().chain(travels).map(|name| (name, "v")).chain([("api-key", who)]).collect();
+        let headers: Vec<(&str, &str)> =
+            withheld.into_iter().chain(travels).map(|name| (name, "v")).chain([("api-key", who), ("idempotency-key", "v")]).collect();
         assert_eq!(ask(gateway.address, post(CHAT, &headers, chat(false).to_string().as_bytes())).await.unwrap().status, 200);
         let arrived = backend.received().pop().unwrap();
         for name in withheld {
@@ -127,7 +140,9 @@ async fn what_chooses_for_the_operator_travels_only_for_whom_it_may() {
         for name in travels {
             assert_eq!(arrived.header(name), Some("v"), "{name}");
         }
+        keys.push(arrived.header("idempotency-key").unwrap().to_owned());
     }
+    assert_ne!(keys[0], keys[1], "consumers share the backend's account, and not their keys");
 }
 
 #[tokio::test]
@@ -187,6 +202,15 @@ async fn heads_that_could_be_read_differently_end_their_connection() {
         (request("GET /v1/models\0", "host: x", ""), 400),
         (request("GET /v1/\rmodels", "host: x", ""), 400),
         (request("GET /v1/models?a=%00", "host: x", ""), 400),
+        (request("GET /v1/models#x", "host: x", ""), 400),
+        (
+            request(
+                &format!("POST {CHAT}?a=b#x"),
+                &format!("host: x\r\ncontent-type: application/json\r\ncontent-length: {length}"),
+                &body,
+            ),
+            400,
+        ),
         (request("GET /v1/models", "host: a b", ""), 400),
         (request("GET /v1/models", "host: a/b", ""), 400),
         (request("GET /v1/models", "host: u@a", ""), 400),

@@ -41,6 +41,21 @@ fn answer_as(name: &str, number: usize, request: &Received) -> Reply {
             Reply::sse(events.map(|event| format!("data: {event}\n\n")))
         }
         "/v1/responses" => Reply::json(200, json!({ "id": id, "object": "response", "output": [item, run] }).to_string()),
+        "/v1/messages" if body["thread"].is_object() || body["diagnostics"].is_object() => {
+            let message =
+                json!({ "id": format!("msg_{name}_{number}"), "type": "message", "role": "assistant", "content": [], "usage": {} });
+            if body["stream"] != true {
+                return Reply::json(200, message.to_string());
+            }
+            let delta = json!({ "type": "text_delta", "text": "x" });
+            let events = [
+                json!({ "type": "message_start", "message": message }),
+                json!({ "type": "content_block_delta", "index": 0, "delta": delta }),
+                json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": {} }),
+                json!({ "type": "message_stop" }),
+            ];
+            Reply::sse(events.map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())))
+        }
         "/v1/messages" => {
             let container = json!({ "id": format!("container_{name}_{number}") });
             let wrote =
@@ -140,6 +155,9 @@ async fn ids_in_responses_are_their_owners_wherever_they_stand() {
         let body = json!({ "model": "m", "input": "x", "tools": [{ "type": "file_search", "vector_store_ids": store }] });
         assert_eq!(place.post("one", "/v1/responses", &body).await.code(), "object_not_found");
     }
+    // A way into the operator's network belongs to no consumer, either.
+    let tunnel = json!({ "model": "m", "input": "x", "tools": [{ "type": "mcp", "server_label": "s", "tunnel_id": "tun_1" }] });
+    assert_eq!(place.post("one", "/v1/responses", &tunnel).await.code(), "object_not_found");
     assert_eq!(place.count(), before);
 }
 
@@ -198,6 +216,37 @@ async fn files_and_containers_in_messages_are_their_owners() {
     assert_eq!(place.post("one", "/v1/messages", &said).await.status, 404, "what a model says makes nobody an owner");
     let skill = inside(json!({ "skills": [{ "type": "custom", "skill_id": "skill_1" }] }));
     assert_eq!(place.post("one", "/v1/messages", &skill).await.status, 404);
+}
+
+#[tokio::test]
+async fn conversations_that_a_backend_holds_are_their_owners() {
+    let place = Place::of("kind = \"anthropic\"").await;
+    let message = |name: &str, value: Value, stream: bool| json!({ "model": "m", "max_tokens": 9, "stream": stream, "messages": [{ "role": "user", "content": "x" }], name: value });
+    for (begun, stream) in [("thread", false), ("thread", true), ("diagnostics", false), ("diagnostics", true)] {
+        let first = if begun == "thread" { json!({ "type": "create" }) } else { json!({ "previous_message_id": null }) };
+        let got = place.post("one", "/v1/messages", &message(begun, first, stream)).await;
+        let backend = got.header("x-spillway-backend").unwrap().to_owned();
+        let text = got.text();
+        let at = text.find("msg_").unwrap_or_else(|| panic!("{text}"));
+        let id = text[at..].split('"').next().unwrap();
+        for body in [
+            message("thread", json!({ "type": "continue", "previous_message_id": id }), stream),
+            message("diagnostics", json!({ "previous_message_id": id }), stream),
+        ] {
+            place.owned("/v1/messages", &backend, &body).await;
+        }
+        let counted = message("thread", json!({ "type": "continue", "previous_message_id": id }), false);
+        assert_eq!(place.post("two", "/v1/messages/count_tokens", &counted).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn what_an_answer_is_compared_with_is_its_owners() {
+    let place = Place::of("").await;
+    let got = place.post("one", "/v1/responses", &json!({ "model": "m", "input": "x" })).await;
+    let backend = got.header("x-spillway-backend").unwrap().to_owned();
+    let compared = json!({ "model": "m", "input": "x", "prompt_cache_options": { "comparison_response_id": got.json()["id"] } });
+    place.owned("/v1/responses", &backend, &compared).await;
 }
 
 /// What comes with the second turn of an agent that keeps its conversation itself.

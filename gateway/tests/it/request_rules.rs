@@ -73,6 +73,12 @@ async fn what_asks_for_too_much_reaches_no_backend() {
             "input",
             "only prompts without images are allowed here",
         ),
+        (
+            responses,
+            json!({ "model": "gpt-4o", "max_output_tokens": 1, "messages": [], "input": "x", "tools": [{ "type": "image_generation", "input_image_mask": { "file_id": "f" } }] }),
+            "tools",
+            "only prompts without images are allowed here",
+        ),
         (messages, json!({ "max_tokens": 101 }), "max_tokens", "at most 100 output tokens are allowed here"),
         (messages, json!({ "messages": vec![message; 4] }), "messages", "at most 3 messages are allowed here"),
         (messages, json!({ "tools": [{ "name": "f" }, { "name": "g" }] }), "tools", "at most 1 tool is allowed here"),

@@ -30,7 +30,7 @@ pub enum Suits {
 /// Whether the answer to a request depends only on its content, as far as that is known without reading it, and not on
 /// stored objects. An answer that its backend stores belongs to its consumer only.
 pub fn may_suit(api: Api, length: usize, references: &References, deeper: bool, shared: bool) -> bool {
-    let stored = api == Api::Responses && !references.unstored;
+    let stored = references.store_the_answer(api);
     matches!(api, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages)
         && length <= LONGEST
         && references.names.is_empty()
@@ -107,5 +107,7 @@ mod tests {
             may_suit(Api::Responses, 10, &references, false, shared)
         };
         assert_eq!([stored(false, true), stored(true, true), stored(false, false)], [false, true, true]);
+        let threads = |shared: bool| may_suit(Api::Messages, 10, &References { remembered: true, ..References::default() }, false, shared);
+        assert_eq!([threads(true), threads(false)], [false, true], "the message of a thread is its owner's");
     }
 }

@@ -152,7 +152,7 @@ fn top(api: Api, name: &str) -> Spot {
         | "previous_response_id"
         | "stream_format" => Spot::known(ContentKind::Settings, Leaf::Word),
         "reasoning" | "thinking" | "stream_options" | "audio" | "tool_choice" | "function_call" | "web_search_options" | "conversation"
-        | "container" | "context_management" | "output_config" => Spot::known(ContentKind::Settings, Leaf::Word),
+        | "container" | "context_management" | "output_config" | "thread" | "diagnostics" => Spot::known(ContentKind::Settings, Leaf::Word),
         "data_sources" => Spot::known(ContentKind::Sources, Leaf::Alone),
         _ => form(ContentKind::Top, name),
     }

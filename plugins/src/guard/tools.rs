@@ -1,9 +1,7 @@
 //! The tools that a request offers.
 
 use crate::json::{Kind, Reader, Value};
-
-/// Lists of tools: of all APIs, the older functions, Anthropic's MCP servers, Azure's data sources.
-const LISTS: [&str; 4] = ["tools", "functions", "mcp_servers", "data_sources"];
+use crate::offered::{Offer, offered};
 
 /// Deepest nesting of tools in tools: no API has more.
 const DEEPEST: usize = 4;
@@ -12,23 +10,16 @@ const DEEPEST: usize = 4;
 /// and by its name, too. A tool with neither has an empty name, which is never allowed.
 pub(super) fn not_allowed(body: &[u8], allowed: &[String]) -> Option<String> {
     let mut found = None;
-    let mut lists = Vec::new();
-    let mut search = false;
-    let read = Reader::new(body).object(|name, value| {
-        if LISTS.contains(&name) {
-            lists.push(value);
-        } else if name == "web_search_options" {
-            search = value.kind == Kind::Object;
-        }
+    let read = offered(body, |_, offer| match offer {
+        Offer::List(list) => in_list(body, &list, allowed, DEEPEST, &mut found),
+        Offer::One(tool) if found.is_none() => one(body, &tool, allowed, DEEPEST, &mut found),
+        Offer::One(_) => {}
+        Offer::WebSearch => refuse("web_search", allowed, &mut found),
     });
-    if read.is_err() {
-        return Some(String::new());
+    match read {
+        Ok(()) => found,
+        Err(_) => Some(found.unwrap_or_default()),
     }
-    lists.iter().for_each(|list| in_list(body, list, allowed, DEEPEST, &mut found));
-    if search && found.is_none() {
-        refuse("web_search", allowed, &mut found);
-    }
-    found
 }
 
 fn in_list(body: &[u8], list: &Value, allowed: &[String], deepest: usize, found: &mut Option<String>) {
@@ -128,5 +119,21 @@ mod tests {
         assert_eq!(refused(json!({ "tools": [{}] }), &["f"]).as_deref(), Some(""));
         assert_eq!(refused(json!({ "tools": ["f"] }), &["f"]).as_deref(), Some(""));
         assert_eq!(refused(json!({ "messages": [] }), &[]), None);
+    }
+
+    #[test]
+    fn tools_within_a_conversation_must_be_allowed_too() {
+        let refused = |body: Json, allowed: &str| not_allowed(body.to_string().as_bytes(), &[allowed.to_owned(), "namespace".to_owned()]);
+        let evil = json!({ "type": "namespace", "name": "search", "tools": [{ "type": "function", "name": "evil" }] });
+        for body in [
+            json!({ "input": [{ "type": "additional_tools", "role": "developer", "tools": [evil] }], "tools": [{ "name": "search" }] }),
+            json!({ "input": [{ "type": "tool_search_output", "call_id": "c", "execution": "client", "tools": [evil] }] }),
+            json!({ "messages": [{ "role": "system", "content": [{ "type": "tool_addition", "tool": { "type": "tool_definition", "definition": { "name": "evil" } } }] }] }),
+        ] {
+            assert_eq!(refused(body.clone(), "search").as_deref(), Some("evil"), "{body}");
+            let text = body.to_string().replace("evil", "search");
+            assert_eq!(refused(serde_json::from_str(&text).unwrap(), "search"), None, "{text}");
+        }
+        assert_eq!(not_allowed(br#"{"input":[{"tools":[],"type":"a","type":"b"}]}"#, &[]).as_deref(), Some(""));
     }
 }

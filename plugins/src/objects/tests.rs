@@ -23,8 +23,20 @@ fn answers_tell_what_they_made() {
     assert_eq!(Made::of(Api::Chat, chat), Made { kept: vec!["audio_1".to_owned()], ..Made::default() });
     let message = br#"{"id":"m","container":{"id":"container_1"},"content":[{"type":"tool_use","input":{"content":{"content":[{"file_id":"file_no"}]}}},
         {"type":"bash_code_execution_tool_result","content":{"content":[{"file_id":"file_1"}]}},{"type":"text","text":"x"}]}"#;
-    let kept = vec!["container_1".to_owned(), "file_1".to_owned()];
-    assert_eq!(Made::of(Api::Messages, message), Made { kept, ..Made::default() }, "and what a model made up is nothing");
+    let (stored, kept) = (vec!["m".to_owned()], vec!["container_1".to_owned(), "file_1".to_owned()]);
+    assert_eq!(Made::of(Api::Messages, message), Made { stored, kept, ..Made::default() }, "and what a model made up is nothing");
+}
+
+#[test]
+fn a_message_is_stored_if_later_ones_may_name_it() {
+    let stored = |api: Api, body: &str| references(body.as_bytes()).store_the_answer(api);
+    for body in [r#"{"thread":{"type":"create"}}"#, r#"{"thread":{"type":"continue","previous_message_id":"m"}}"#, r#"{"diagnostics":{}}"#]
+    {
+        assert!(stored(Api::Messages, body) && !stored(Api::Chat, body), "{body}");
+    }
+    assert!(!stored(Api::Messages, r#"{"thread":null,"messages":[],"store":true}"#));
+    assert!(stored(Api::Responses, "{}") && !stored(Api::Responses, r#"{"store":false,"thread":{}}"#));
+    assert!(read_fields(br#"{"Thread":{"type":"create"}}"#).is_err(), "a lenient backend would read it");
 }
 
 #[test]
@@ -59,6 +71,8 @@ fn whatever_is_looked_up_by_an_id_is_a_reference() {
         r#"{"input":[{"id":"x_1","type":"reasoning","summary":[{"type":"summary_text","text":"hm"}]}]}"#,
         r#"{"input":[{"id":"x_1","type":"reasoning","summary":[],"encrypted_content":null}]}"#,
         r#"{"input":[{"id":"x_1","type":"image_generation_call","result":null}]}"#,
+        r#"{"input":[{"id":"x_1","type":"configuration_update"}]}"#,
+        r#"{"input":[{"id":"x_1","type":"message","text":{},"role":"user"}]}"#,
         r#"{"input":[{"id":"x_1","type":"image_generation_call","action":"generate"}]}"#,
         r#"{"prompt":{"id":"pmpt_1","variables":{"documents":{"type":"input_file","file_id":"x_1"}}}}"#,
         r#"{"prompt":{"id":"pmpt_1","variables":{"metadata":{"type":"input_file","file_id":"x_1"}}}}"#,
@@ -76,6 +90,11 @@ fn whatever_is_looked_up_by_an_id_is_a_reference() {
         r#"{"messages":[{"content":[{"type":"document","source":{"type":"file","file_id":"x_1"}}]}]}"#,
         r#"{"messages":[{"content":[{"type":"container_upload","file_id":"x_1"}]}]}"#,
         r#"{"container":"x_1"}"#,
+        r#"{"tools":[{"type":"mcp","server_label":"s","tunnel_id":"x_1"}]}"#,
+        r#"{"thread":{"type":"continue","previous_message_id":"x_1"},"messages":[]}"#,
+        r#"{"diagnostics":{"previous_message_id":"x_1"},"messages":[]}"#,
+        r#"{"thread":{"type":"continue","previous_message_\u0069d":"x_1"}}"#,
+        r#"{"prompt_cache_options":{"comparison_response_id":"x_1"},"input":"x"}"#,
         r#"{"container":{"id":"x_1","skills":[{"type":"anthropic","skill_id":"pptx"}]}}"#,
         r#"{"container":{"id":null,"skills":[{"type":"custom","skill_id":"x_1"}]}}"#,
     ] {
@@ -92,12 +111,15 @@ fn whatever_is_looked_up_by_an_id_is_a_reference() {
         r#"{"input":[{"id":"rs_1","type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"x"}]}]}"#,
         r#"{"input":[{"id":"ws_1","type":"web_search_call","status":"completed","action":{"type":"search"}}]}"#,
         r#"{"input":[{"id":"cmp_1","type":"compaction","encrypted_content":"gAAA"}]}"#,
+        r#"{"input":[{"id":"cu_1","type":"configuration_update","reasoning":{"effort":"low"}}]}"#,
+        r#"{"input":[{"id":"at_1","type":"additional_tools","role":"developer","tools":[]}]}"#,
         r#"{"input":[{"id":null,"type":"message","content":"x"}]}"#,
         r#"{"input":"say \"id\": 1"}"#,
         r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"call_1","type":"function","function":{"arguments":"{\"file_id\":1}"}}]}]}"#,
         r#"{"messages":[{"content":[{"type":"tool_use","id":"toolu_1","name":"f","input":{"file_id":"7 !","container":"x"}}]}]}"#,
         r#"{"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"AA","format":"wav"}}]}]}"#,
         r#"{"tools":[{"type":"code_interpreter","container":{"type":"auto"}}],"container":null}"#,
+        r#"{"thread":{"type":"create"},"diagnostics":{"previous_message_id":null},"messages":[]}"#,
     ] {
         assert!(names(given).is_empty(), "{given}");
     }
@@ -107,6 +129,7 @@ fn whatever_is_looked_up_by_an_id_is_a_reference() {
         r#"{"conversation":{"id":["conv_1"]}}"#,
         r#"{"input":[{"id":7}]}"#,
         r#"{"container":"a/b"}"#,
+        r#"{"thread":{"type":"continue","previous_message_id":"../x"}}"#,
         r#"{"messages":[{"audio":{"id":"../x"}}]}"#,
     ] {
         assert!(references(malformed.as_bytes()).malformed, "{malformed}");

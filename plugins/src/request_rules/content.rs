@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use crate::api::Api;
 use crate::json::{Interest, Kind, Reader, Value};
 use crate::names::REQUEST;
+use crate::offered::{Offer, offered};
 use crate::walk::{Token, Tokens, Unreadable};
 
 /// The list of messages in this API's requests, if they have one.
@@ -30,27 +31,29 @@ pub(super) fn count(body: &[u8], field: &str) -> u64 {
     count
 }
 
-/// Lists of tools: of all APIs, the older functions, Anthropic's MCP servers, Azure's data sources.
-const TOOLS: [&str; 4] = ["tools", "functions", "mcp_servers", "data_sources"];
-
 /// Deepest nesting of tools in tools: no API has more.
 const DEEPEST: usize = 4;
 
 /// How many tools a body offers, and the member with most of them.
-pub(super) fn tools(body: &[u8]) -> (&'static str, u64) {
-    let (mut field, mut most, mut all) = (TOOLS[0], 0, 0);
-    members(body, |name, value| {
-        let (list, count) = match TOOLS.iter().find(|list| **list == name) {
-            Some(list) => (*list, tools_in(body, &value, DEEPEST)),
-            None if name == "web_search_options" && value.kind == Kind::Object => ("web_search_options", 1),
-            None => return,
+///
+/// # Errors
+/// [`Unreadable`] if it is not known how many there are within the conversation.
+pub(super) fn tools(body: &[u8]) -> Result<(&'static str, u64), Unreadable> {
+    let mut counts: Vec<(&'static str, u64)> = Vec::new();
+    offered(body, |field, offer| {
+        let count = match offer {
+            Offer::List(list) => tools_in(body, &list, DEEPEST),
+            Offer::One(tool) => 1 + tools_of(body, &tool, DEEPEST),
+            Offer::WebSearch => 1,
         };
-        all += count;
-        if count > most {
-            (field, most) = (list, count);
+        match counts.iter_mut().find(|(before, _)| *before == field) {
+            Some((_, sum)) => *sum += count,
+            None => counts.push((field, count)),
         }
-    });
-    (field, all)
+    })?;
+    // The first one of those with most.
+    let most = counts.iter().rev().max_by_key(|(_, count)| *count).map_or("tools", |(field, _)| field);
+    Ok((most, counts.iter().map(|(_, count)| count).sum()))
 }
 
 /// The tools of a list. A namespace counts as a tool, and so does each tool in it.
@@ -59,16 +62,21 @@ fn tools_in(body: &[u8], list: &Value, deepest: usize) -> u64 {
         return 0;
     }
     let mut inner = 0;
-    let own = elements(body, list, |tool| {
-        if tool.kind == Kind::Object && deepest > 0 {
-            let _ = Reader::within(body, &tool).object(|name, value| {
-                if name == "tools" {
-                    inner += tools_in(body, &value, deepest - 1);
-                }
-            });
-        }
-    });
+    let own = elements(body, list, |tool| inner += tools_of(body, &tool, deepest));
     own + inner
+}
+
+/// The tools in a tool.
+fn tools_of(body: &[u8], tool: &Value, deepest: usize) -> u64 {
+    let mut inner = 0;
+    if tool.kind == Kind::Object && deepest > 0 {
+        let _ = Reader::within(body, tool).object(|name, value| {
+            if name == "tools" {
+                inner += tools_in(body, &value, deepest - 1);
+            }
+        });
+    }
+    inner
 }
 
 /// The one of two members that has the larger number; the first one if none has.
@@ -88,11 +96,15 @@ pub(super) fn larger(body: &[u8], first: &'static str, second: &'static str) -> 
 /// Types of parts and items that are images, in all APIs.
 const IMAGES: [&str; 5] = ["image_url", "input_image", "image", "computer_screenshot", "image_generation_call"];
 
-/// Words without which a body has no image. Some backends don't need the type of a part that has an `image_url`.
-static WORDS: Interest = Interest::new(&["image_url"], &IMAGES);
+/// Members that are images, whatever type they are in: some backends need none for an `image_url`, and a tool that makes images
+/// can have a mask.
+const NAMED: [&str; 2] = ["image_url", "input_image_mask"];
+
+/// Words without which a body has no image.
+static WORDS: Interest = Interest::new(&NAMED, &IMAGES);
 
 /// Members that can have images.
-const PROMPTS: [&str; 4] = ["messages", "input", "prompt", "system"];
+const PROMPTS: [&str; 5] = ["messages", "input", "prompt", "system", "tools"];
 
 /// The member with the first image, if there is one.
 ///
@@ -124,8 +136,8 @@ fn has_image(text: &[u8]) -> Result<bool, Unreadable> {
             continue;
         }
         let is_image = match &token {
-            Token::Text(text) => name == "image_url" || (name == "type" && IMAGES.contains(&&**text)),
-            Token::Object => name == "image_url",
+            Token::Text(text) => NAMED.contains(&&*name) || (name == "type" && IMAGES.contains(&&**text)),
+            Token::Object => NAMED.contains(&&*name),
             _ => false,
         };
         if is_image {

@@ -31,7 +31,8 @@ pub struct RequestRules {
     pub max_choices: Option<u64>,
     /// Most messages of a chat or of Anthropic's messages, most items in the `input` of a response.
     pub max_messages: Option<u64>,
-    /// Most tools that a request may offer: functions, built-in tools, MCP servers, data sources. 0 allows none.
+    /// Most tools that a request may offer: functions, built-in tools, MCP servers, data sources, also within its
+    /// conversation. 0 allows none.
     pub max_tools: Option<u64>,
     /// Allow images in prompts. Default true.
     pub allow_images: Option<bool>,
@@ -139,7 +140,14 @@ impl RequestRules {
             bounded(field, content::count(request.body, field), Some(most), unit)?;
         }
         if let Some(most) = self.max_tools {
-            let (field, count) = content::tools(request.body);
+            let unknown = |_| {
+                let field = content::messages_field(request.api).unwrap_or("tools");
+                rejection(
+                    field,
+                    format!("'{field}' can be read in two ways (a name is given twice), so it is not known which tools it has"),
+                )
+            };
+            let (field, count) = content::tools(request.body).map_err(unknown)?;
             bounded(field, count, Some(most), "tool")?;
         }
         if self.allow_images != Some(false) {

@@ -108,10 +108,36 @@ fn tools_are_bounded_in_all_their_lists() {
         ("mcp_servers", json!({ "mcp_servers": [{}, {}, {}] })),
         ("tools", json!({ "tools": [a, b], "web_search_options": {} })),
         ("tools", json!({ "tools": [{ "type": "namespace", "name": "n", "tools": [a, b] }] })),
+        ("input", json!({ "input": [{ "type": "additional_tools", "role": "developer", "tools": [a, b, a] }] })),
+        (
+            "input",
+            json!({ "tools": [a], "input": [{ "tools": [a], "type": "tool_search_output" }, { "type": "additional_tools", "tools": [b] }] }),
+        ),
+        (
+            "messages",
+            json!({ "messages": [{ "role": "system", "content": vec![json!({ "type": "tool_addition", "tool": { "type": "tool_definition", "definition": a } }); 3] }] }),
+        ),
     ] {
         let told = format!("'{field}' asks for 3 tools; at most 2 tools are allowed here");
         assert_eq!(asked(&two, Api::Chat, &body), refused(field, &told), "{body}");
     }
+}
+
+#[test]
+fn what_a_server_lists_is_not_offered_again() {
+    let none = rules(json!({ "max_tools": 0 }));
+    assert_eq!(asked(&none, Api::Responses, &json!({ "input": [{ "type": "mcp_list_tools", "tools": [{ "name": "a" }] }] })), Ok(()));
+    let twice = r#"{"input":[{"type":"additional_tools","tools":[1],"x":1,"x":2}]}"#;
+    let request = read_fields(twice.as_bytes()).unwrap();
+    let told = none.check(&CheckedRequest {
+        api: Api::Responses,
+        part: None,
+        model: "m",
+        consumer: None,
+        fields: &request,
+        body: twice.as_bytes(),
+    });
+    assert_eq!(told.unwrap_err().field.as_deref(), Some("input"));
 }
 
 #[test]
@@ -128,6 +154,13 @@ fn images_are_found_in_every_api() {
             Api::Responses,
             "input",
             json!([{ "type": "computer_call_output", "output": { "type": "computer_screenshot", "image_url": url } }]),
+        ),
+        (Api::Responses, "tools", json!([{ "type": "image_generation", "input_image_mask": { "image_url": url } }])),
+        (Api::Responses, "tools", json!([{ "type": "image_generation", "input_image_mask": { "file_id": "f" } }])),
+        (
+            Api::Responses,
+            "input",
+            json!([{ "type": "additional_tools", "tools": [{ "type": "image_generation", "input_image_mask": { "file_id": "f" } }] }]),
         ),
         (Api::Responses, "prompt", json!({ "id": "p", "variables": { "v": { "type": "input_image", "file_id": "f" } } })),
         (Api::Messages, "messages", user(json!({ "type": "image", "source": { "type": "base64", "data": "AAAA" } }))),
@@ -248,7 +281,8 @@ proptest! {
         let message = json!({ "role": "user", "content": [{ "type": "text", "text": text }], "tools": [text] });
         let body = json!({ "x": text, "messages": vec![message; messages], "tools": vec![json!({ "type": text }); tools] });
         let allowed = rules(json!({ "max_messages": most.max(1), "max_tools": most }));
-        let expected = messages as u64 <= most.max(1) && tools as u64 <= most;
+        // Each message brings a tool.
+        let expected = messages as u64 <= most.max(1) && (tools + messages) as u64 <= most;
         prop_assert_eq!(asked(&allowed, Api::Chat, &body).is_ok(), expected);
     }
 }

@@ -56,7 +56,7 @@ pub fn judge(status: StatusCode, body: &[u8], retryable: &StatusSet, credentials
     if status.is_success() {
         return Verdict::Deliver;
     }
-    // Redirects are not followed, and their target may contain the backend's own credential. 304 is an answer.
+    // Redirects are not followed, and their target may contain the backend's own credential. 304 is an answer about what the caller has.
     if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
         return Verdict::Misconfigured;
     }

@@ -57,6 +57,12 @@ impl StreamWatch {
         self
     }
 
+    /// Also notes the name of the answer if its API names stored ones only then.
+    pub fn storing(mut self, stores: bool) -> Self {
+        self.reading.state.stored = stores;
+        self
+    }
+
     /// Reads a chunk. Returns the bytes of complete events that may be passed on, and the bytes so far of an event that
     /// is too long to be kept.
     pub fn feed(&mut self, chunk: Bytes) -> Bytes {

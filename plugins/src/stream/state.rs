@@ -18,6 +18,8 @@ pub struct StreamState {
     pub done: bool,
     /// The upstream reported a failure.
     pub fault: Option<Fault>,
+    /// Whether the answer is stored under its own name although its API stores none otherwise: a message of a thread.
+    pub stored: bool,
     /// Objects made since the last call: the response, its items.
     pub made: Made,
     /// The token counts that were reported so far.

@@ -30,6 +30,9 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
         b"message" if api == Api::Messages => {
             nested_usage(data, &value, &mut state.reported);
             container(data, &value, state);
+            if state.stored {
+                state.made.message(data, &value);
+            }
             found.more();
         }
         b"content_block" if api == Api::Messages => {

@@ -81,6 +81,11 @@ fn informational_heads_are_skipped_but_for_an_upgrade() {
     let understood = ours(text, &[3], false).unwrap();
     assert_eq!((understood.status, &understood.body[..], understood.kept), (200, &b"hi"[..], true));
     assert!(!understood.fields.contains_key("link"));
+    let many = |count: u16| {
+        let text = "HTTP/1.1 102 P\r\n\r\n".repeat(count.into()) + "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        ours(text.as_bytes(), &[], false).map(|understood| understood.status)
+    };
+    assert_eq!((many(MOST_INFORMATIONAL), many(MOST_INFORMATIONAL + 1)), (Ok(200), Err(BadAnswer::Informational)));
     assert_eq!(ours(b"HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n", &[], false), Err(BadAnswer::Upgrade));
 }
 

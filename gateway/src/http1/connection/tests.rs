@@ -80,6 +80,10 @@ async fn a_connection_is_closed_unless_all_of_it_is_understood() {
         body(&mut connection).await.unwrap();
         connection.release(&all);
         assert_eq!(remote.idle().is_some(), kept, "{answer:?}");
+        // Another answer behind it says that the next one can't be trusted, either.
+        let (again, _theirs) = tokio::io::duplex(64);
+        remote.keep(Transport::Memory(Box::new(again)), &all);
+        assert_eq!(remote.idle().is_none(), answer.contains("abcHTTP/1.1"), "{answer:?}");
     }
     // Not read to its end.
     let all = IdleConnections::new(1);

@@ -53,6 +53,40 @@ async fn one_that_was_closed_or_speaks_is_passed_over() {
 }
 
 #[tokio::test]
+async fn an_address_that_sends_an_answer_too_many_is_not_trusted_for_a_while() {
+    let strays = IntCounter::new("strays", "strays").unwrap();
+    for notice in [|_: &IdleConnections, stack: &Stack| assert!(stack.take().is_none()), |all: &IdleConnections, _: &Stack| all.sweep()] {
+        let (all, stack, other) = (IdleConnections::new(10).counting(strays.clone()), stack(), stack());
+        let (mut quiet, mut elsewhere) = (put(&all, &stack), put(&all, &other));
+        let mut stray = put(&all, &stack);
+        stray.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        let before = strays.get();
+        notice(&all, &stack);
+        assert!(!is_open(&mut quiet) && is_open(&mut elsewhere), "the others of that address are closed, too");
+        for _ in 0..DISTRUSTED {
+            assert!(!is_open(&mut put(&all, &stack)));
+            all.sweep();
+        }
+        assert_eq!(strays.get(), before + 1, "it is told once");
+        assert!(is_open(&mut put(&all, &stack)), "and then forgotten");
+    }
+}
+
+#[test]
+fn only_an_answer_is_taken_for_one() {
+    for (bytes, news) in [
+        (&b"HTTP/1.1 200 OK\r\n"[..], News::Stray),
+        (b"HT", News::Stray),
+        (b"HTTP/1.1 408 Request Timeout", News::Ended),
+        (b"\r\n", News::Ended),
+        (b"{\"error\":1}", News::Ended),
+        (b"", News::Ended),
+    ] {
+        assert_eq!(News::of(bytes), news, "{bytes:?}");
+    }
+}
+
+#[tokio::test]
 async fn all_together_are_bounded() {
     let (all, first, second) = (IdleConnections::new(3), stack(), stack());
     let mut ends: Vec<_> = (0..4).map(|_| put(&all, &first)).collect();

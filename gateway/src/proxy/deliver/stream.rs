@@ -28,7 +28,8 @@ impl Deliverer<'_, '_, '_> {
     /// Delivers an event stream, of which `read` was already read.
     pub(super) async fn stream(&mut self, read: BodyPieces) -> Delivery {
         let model_request = self.attempt.model_request;
-        let mut watch = StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), self.attempt.asked_usage);
+        let watch = StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), self.attempt.asked_usage);
+        let mut watch = watch.storing(model_request.stores);
         if self.is_guarded() {
             // An event can only be checked as a whole.
             watch = watch.keeping(sse::MOST_KEPT);

@@ -202,6 +202,24 @@ async fn a_connection_is_kept_once_the_end_of_its_answer_has_come() {
 }
 
 #[tokio::test]
+async fn success_before_the_request_was_sent_is_the_answer_to_another_one() {
+    for (reused, answer, expected) in [
+        (true, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Err(Broken::Stale)),
+        (true, "HTTP/1.1 429 X\r\ncontent-length: 0\r\n\r\n", Ok(())),
+        (false, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok(())),
+    ] {
+        let (gateway, _backend, mut session, _caller) = beginning(vec![]).await;
+        let (mut theirs, ours) = tokio::io::duplex(1 << 10);
+        let connection = Connection::new(remote(&gateway), crate::http1::transport::Transport::Memory(Box::new(ours)));
+        let mut exchange = Exchange::on(connection, reused);
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, answer.as_bytes()).await.unwrap();
+        let body = smallvec::smallvec![Bytes::from(vec![b'x'; 1 << 20])];
+        exchange.send(("POST / HTTP/1.1\r\n\r\n".into(), false), body, LIMIT, &gateway.clock, &mut session).await.unwrap();
+        assert_eq!(head_of(&gateway, &mut exchange, &mut session, LIMIT).await, expected, "{reused} {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_long_request_is_answered_before_it_was_sent() {
     let (gateway, _backend, mut session, _caller) = beginning(vec![]).await;
     // This backend reads nothing.

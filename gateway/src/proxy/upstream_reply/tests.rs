@@ -54,6 +54,7 @@ async fn each_status_is_an_answer_or_sends_the_request_elsewhere() {
         (429, "{\"error\":{\"code\":\"insufficient_quota\"}}", "OutOfQuota 429"),
         (401, "{}", "Misconfigured 401"),
         (404, "{\"error\":{\"code\":\"DeploymentNotFound\"}}", "Misconfigured 404"),
+        (304, "", "Misconfigured 304"),
         (500, "{}", "Failed 500"),
         (503, "{}", "Failed 503"),
     ] {

@@ -26,7 +26,7 @@ fn built(caller: &RequestHeader, kind: &BackendKind, target: RequestTarget<'_>, 
     let host = "res.example".to_owned();
     let endpoint =
         Endpoint { tls: true, host: host.clone(), port: 443, server_name: host.clone(), authority: host, prefix: "/base".to_owned() };
-    let request = UpstreamRequest { caller, allowed: &[], kind, endpoint: &endpoint, target, framing, id: "ours" };
+    let request = UpstreamRequest { caller, allowed: &[], kind, endpoint: &endpoint, target, framing, id: "ours", owner: None };
     let head = request.head().unwrap();
     let mut fields: Vec<String> = head.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect();
     fields.sort();
@@ -156,4 +156,36 @@ fn every_kind_of_request_has_one_head() {
         expected.sort();
         assert_eq!(built(&caller(method, &more), kind, target, framing), (line.to_owned(), expected), "{name}");
     }
+}
+
+#[test]
+fn a_key_against_repetition_is_the_consumers_own() {
+    let endpoint = Endpoint {
+        tls: true,
+        host: "res.example".to_owned(),
+        port: 443,
+        server_name: "res.example".to_owned(),
+        authority: "res.example".to_owned(),
+        prefix: String::new(),
+    };
+    let key = |owner: Option<&str>, key: &'static str| {
+        let caller = caller(Method::POST, &[("idempotency-key", key)]);
+        let target = RequestTarget::Model { api: Api::Chat, part: None, deployment: "d" };
+        let kind = &BackendKind::Anthropic;
+        let request = UpstreamRequest {
+            caller: &caller,
+            allowed: &[],
+            kind,
+            endpoint: &endpoint,
+            target,
+            framing: Framing::Whole(1),
+            id: "x",
+            owner,
+        };
+        String::from_utf8(request.head().unwrap().get("idempotency-key").unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(key(Some("one"), "k"), key(Some("one"), "k"), "also at the next attempt, and at another node");
+    assert_ne!(key(Some("one"), "k"), key(Some("two"), "k"));
+    assert_ne!(key(Some("one"), "k"), key(Some("one"), "l"));
+    assert_eq!(key(None, "k"), "k");
 }

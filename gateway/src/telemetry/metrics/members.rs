@@ -34,6 +34,8 @@ pub struct MemberFamilies {
     cost_unknown: IntCounterVec,
     /// Pooled connections that were already closed, replaced without counting as an attempt.
     pub stale_connections: IntCounter,
+    /// Times that a backend's address sent an answer that no request had asked for.
+    pub stray_answers: IntCounter,
 }
 
 /// The outcomes of attempts at a member.
@@ -101,6 +103,10 @@ impl MemberFamilies {
             usage_unknown: to.counters("spillway_usage_unknown_total", "Attempts with unknown usage.", member)?,
             cost: to.fractions("spillway_cost_usd_total", "Cost of attempts that are paid by use, in US dollars.", member)?,
             cost_unknown: to.counters("spillway_cost_unknown_total", "Attempts with unknown cost.", member)?,
+            stray_answers: to.counter(
+                "spillway_stray_answers_total",
+                "Times that a backend's address sent an answer that no request had asked for; its connections are then not used again for ten minutes.",
+            )?,
             stale_connections: to
                 .counter("spillway_stale_connections_total", "Pooled connections that were already closed and were replaced.")?,
         })
