@@ -7,8 +7,18 @@ use crate::config::error::Problem;
 use crate::config::{Config, Secrets};
 
 pub(super) fn load(path: &Path) -> Result<Config, ExitCode> {
-    Config::load(path, &Secrets::default()).map_err(|error| {
-        eprintln!("{error}");
+    load_from(path, &Secrets::default())
+}
+
+/// The same for a command that uses only the secrets of these keys: it works without the others, and without the files that
+/// the gateway has.
+pub(super) fn load_with(path: &Path, secrets: &'static [&'static str]) -> Result<Config, ExitCode> {
+    load_from(path, &Secrets::default().only(secrets))
+}
+
+fn load_from(path: &Path, secrets: &Secrets) -> Result<Config, ExitCode> {
+    Config::load(path, secrets).map_err(|error| {
+        errln!("{error}");
         ExitCode::from(2)
     })
 }
