@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use spillway_plugins::auth::Validity;
 
 use super::admin::{self, Connection};
+use super::load::load_with;
 use crate::clock::Clock;
 use crate::config::{Config, identifier};
 use crate::issued_keys::state as key_state;
@@ -37,7 +38,7 @@ pub(super) fn list(arguments: &ListArguments) -> ExitCode {
         Ok(answer) => print(answer["keys"].as_array().into_iter().flatten().map(|key| row(key, now, "not since the start"))),
         Err(error) => {
             if !json {
-                let Ok(config) = super::load_with(&connection.config, &[]) else { return ExitCode::from(2) };
+                let Ok(config) = load_with(&connection.config, &[]) else { return ExitCode::from(2) };
                 print(of_config(&config, now.timestamp()).iter().map(|key| row(key, now, "?")));
                 errln!(
                     "\nOnly the keys of the config are listed: the gateway knows when keys were last used, and which ones it has issued."

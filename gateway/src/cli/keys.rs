@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use spillway_plugins::auth::{Pepper, digest, key_text};
 
+use super::load::load_with;
 use crate::clock::Clock;
 use crate::issued_keys::{self, random_key};
 
@@ -65,7 +66,7 @@ fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: 
     let pepper = match config {
         None => None,
         Some(path) => {
-            let Ok(config) = super::load_with(&path, &["plugins.auth.pepper"]) else { return Ok(ExitCode::from(2)) };
+            let Ok(config) = load_with(&path, &["plugins.auth.pepper"]) else { return Ok(ExitCode::from(2)) };
             if !config.consumers.iter().any(|known| *known.name == *consumer) {
                 let names: Vec<&str> = config.consumers.iter().map(|known| &*known.name).collect();
                 return Err(format!("there is no consumer '{consumer}' in {} (known: {})", path.display(), names.join(", ")));

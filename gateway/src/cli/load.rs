@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use crate::config::error::Problem;
 use crate::config::{Config, Secrets};
 
+/// The secrets that are needed to read from Redis, or to ship to it.
+pub(super) const REDIS: &[&str] = &["redis.url"];
+
 pub(super) fn load(path: &Path) -> Result<Config, ExitCode> {
     load_from(path, &Secrets::default())
 }

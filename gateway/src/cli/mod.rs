@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Format};
 use clap::Parser;
-use load::{load, load_with, located};
+use load::{load, located};
 
 use crate::clock::Clock;
 use crate::config::{Config, expired, lacking_here, reference};

@@ -16,7 +16,7 @@ use crate::private;
 /// The file in the folder.
 const NAME: &str = "lock";
 /// How often it is tried to get the lock that another process has.
-const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The lock, held or waited for until this is dropped.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::config_file::CONFIG;
-use super::load::load_with;
+use super::load::{REDIS, load_with};
 use crate::clock::Clock;
 use crate::config::{Config, ShipTo};
 use crate::ledger::export::{Format, export};
@@ -255,9 +255,6 @@ fn ship(path: &Path, config: &Config, ledger: &LedgerRules, now: i64) -> Result<
     }
     Ok(())
 }
-
-/// The secrets that are needed to read from Redis, or to ship to it.
-const REDIS: &[&str] = &["redis.url"];
 
 /// Bytes are nothing to look at.
 fn refuse_terminal(is_binary: bool) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use crate::cli::config_file::CONFIG;
-use crate::cli::load::load_with;
+use crate::cli::load::{REDIS, load_with};
 use crate::config::{Config, ShipTo};
 use crate::ledger::all_nodes::{self, Sources};
 use crate::ledger::report_database::ReportDatabase;
@@ -62,7 +62,7 @@ impl SourceArguments {
             )
         };
         if matches!(place, Place::Shipped(ShipTo::Redis)) {
-            config = load_with(&self.config, super::REDIS).map_err(|_| Failure(String::new()))?;
+            config = load_with(&self.config, REDIS).map_err(|_| Failure(String::new()))?;
         }
         Ok(Source { config: Some(config), place })
     }
