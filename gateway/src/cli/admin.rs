@@ -70,7 +70,7 @@ impl AdminApi {
     /// service has.
     fn of(connection: &Connection) -> Result<Self, ExitCode> {
         AdminApi::read(&connection.config).map_err(|error| {
-            eprintln!("spillway: {}: {error}", connection.config.display());
+            errln!("spillway: {}: {error}", connection.config.display());
             ExitCode::from(2)
         })
     }
@@ -186,15 +186,15 @@ fn wait_for<T>(request: impl Future<Output = Result<T, String>>) -> Result<T, St
 fn print(answer: Result<(u16, Value), String>, format: impl Fn(&Value) -> String) -> ExitCode {
     match answer {
         Ok((200 | 201, body)) => {
-            println!("{}", format(&body));
+            outln!("{}", format(&body));
             ExitCode::SUCCESS
         }
         Ok((status, body)) => {
-            eprintln!("spillway: {}", reason(status, &body));
+            errln!("spillway: {}", reason(status, &body));
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("spillway: {error}");
+            errln!("spillway: {error}");
             ExitCode::FAILURE
         }
     }
@@ -239,7 +239,7 @@ pub(super) fn start_detached(command: &[OsString]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("spillway: {error}");
+            errln!("spillway: {error}");
             ExitCode::FAILURE
         }
     }

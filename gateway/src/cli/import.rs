@@ -36,16 +36,16 @@ enum Kind {
 pub(super) fn run(arguments: &ImportArguments) -> ExitCode {
     match read_and_import(arguments) {
         Ok(Imported { toml, findings }) => {
-            print!("{toml}");
+            out!("{toml}");
             let open = findings.iter().filter(|finding| matches!(finding.class, Class::Manual | Class::Unsupported)).count();
             for finding in &findings {
-                eprintln!("{finding}");
+                errln!("{finding}");
             }
-            eprintln!("{} findings, {open} of them need your attention", findings.len());
+            errln!("{} findings, {open} of them need your attention", findings.len());
             if arguments.strict && open > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
-            eprintln!("spillway: {error}");
+            errln!("spillway: {error}");
             ExitCode::from(2)
         }
     }

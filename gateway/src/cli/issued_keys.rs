@@ -63,7 +63,7 @@ pub(super) struct RotateArguments {
 /// The key of an answer, as text for people.
 fn key(answer: &Value) -> String {
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
-    eprintln!("The key {} of '{}', shown only now and stored nowhere:", text("id"), text("consumer"));
+    errln!("The key {} of '{}', shown only now and stored nowhere:", text("id"), text("consumer"));
     text("key")
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use spillway_plugins::auth::Validity;
 
 use super::admin::{self, Connection};
+use super::load::load_with;
 use crate::clock::Clock;
 use crate::config::{Config, identifier};
 use crate::issued_keys::state as key_state;
@@ -33,17 +34,17 @@ pub(super) fn list(arguments: &ListArguments) -> ExitCode {
     };
     let now = Clock::new().wall();
     match answer {
-        Ok(answer) if *json => println!("{answer}"),
+        Ok(answer) if *json => outln!("{answer}"),
         Ok(answer) => print(answer["keys"].as_array().into_iter().flatten().map(|key| row(key, now, "not since the start"))),
         Err(error) => {
             if !json {
-                let Ok(config) = super::load(&connection.config) else { return ExitCode::from(2) };
+                let Ok(config) = load_with(&connection.config, &[]) else { return ExitCode::from(2) };
                 print(of_config(&config, now.timestamp()).iter().map(|key| row(key, now, "?")));
-                eprintln!(
+                errln!(
                     "\nOnly the keys of the config are listed: the gateway knows when keys were last used, and which ones it has issued."
                 );
             }
-            eprintln!("spillway: {error}");
+            errln!("spillway: {error}");
             return ExitCode::FAILURE;
         }
     }
@@ -94,7 +95,7 @@ fn print(rows: impl Iterator<Item = Row>) {
     let widths: [usize; 8] = std::array::from_fn(width);
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(widths).map(|(text, width)| format!("{text:<width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        outln!("{}", cells.join("  ").trim_end());
     }
 }
 

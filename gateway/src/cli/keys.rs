@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use spillway_plugins::auth::{Pepper, digest, key_text};
 
+use super::load::load_with;
 use crate::clock::Clock;
 use crate::issued_keys::{self, random_key};
 
@@ -49,7 +50,7 @@ pub(super) fn run(command: KeysCommand) -> ExitCode {
         KeysCommand::List(arguments) => Ok(super::key_list::list(&arguments)),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("spillway keys: {error}");
+        errln!("spillway keys: {error}");
         ExitCode::from(2)
     })
 }
@@ -65,7 +66,7 @@ fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: 
     let pepper = match config {
         None => None,
         Some(path) => {
-            let Ok(config) = super::load(&path) else { return Ok(ExitCode::from(2)) };
+            let Ok(config) = load_with(&path, &["plugins.auth.pepper"]) else { return Ok(ExitCode::from(2)) };
             if !config.consumers.iter().any(|known| *known.name == *consumer) {
                 let names: Vec<&str> = config.consumers.iter().map(|known| &*known.name).collect();
                 return Err(format!("there is no consumer '{consumer}' in {} (known: {})", path.display(), names.join(", ")));
@@ -74,10 +75,10 @@ fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: 
         }
     };
     let NewKey { key, line } = make(pepper.as_ref(), from, until, now)?;
-    eprintln!("The key of '{consumer}', shown only now and stored nowhere:");
-    println!("{key}");
-    eprintln!("\nA line for 'keys' of [[consumers]] name = \"{consumer}\":");
-    println!("{line},");
+    errln!("The key of '{consumer}', shown only now and stored nowhere:");
+    outln!("{key}");
+    errln!("\nA line for 'keys' of [[consumers]] name = \"{consumer}\":");
+    outln!("{line},");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,9 +6,22 @@ use std::process::ExitCode;
 use crate::config::error::Problem;
 use crate::config::{Config, Secrets};
 
+/// The secrets that are needed to read from Redis, or to ship to it.
+pub(super) const REDIS: &[&str] = &["redis.url"];
+
 pub(super) fn load(path: &Path) -> Result<Config, ExitCode> {
-    Config::load(path, &Secrets::default()).map_err(|error| {
-        eprintln!("{error}");
+    load_from(path, &Secrets::default())
+}
+
+/// The same for a command that uses only the secrets of these keys: it works without the others, and without the files that
+/// the gateway has.
+pub(super) fn load_with(path: &Path, secrets: &'static [&'static str]) -> Result<Config, ExitCode> {
+    load_from(path, &Secrets::default().only(secrets))
+}
+
+fn load_from(path: &Path, secrets: &Secrets) -> Result<Config, ExitCode> {
+    Config::load(path, secrets).map_err(|error| {
+        errln!("{error}");
         ExitCode::from(2)
     })
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
-use super::load::load;
+use super::load::load_with;
 use crate::clock::Clock;
 use crate::ledger::usage::parse_time;
 use crate::prompt_log::search::{Search, search};
@@ -46,7 +46,7 @@ pub(super) fn run(command: LogsCommand) -> ExitCode {
         Ok(_) => ExitCode::SUCCESS,
         Err(Failure::Printed(code)) => code,
         Err(Failure::Say(message)) => {
-            eprintln!("spillway: {message}");
+            errln!("spillway: {message}");
             ExitCode::from(2)
         }
     }
@@ -58,7 +58,7 @@ enum Failure {
 }
 
 fn grep(arguments: GrepArguments) -> Result<u64, Failure> {
-    let config = load(&arguments.config).map_err(Failure::Printed)?;
+    let config = load_with(&arguments.config, &[]).map_err(Failure::Printed)?;
     let rules = config.plugins.prompt_log.ok_or_else(|| Failure::Say("plugins.prompt_log is not enabled in this config".to_owned()))?;
     let now = Clock::new().wall();
     let time = |name: &str, text: &Option<String>| -> Result<Option<DateTime<Utc>>, Failure> {

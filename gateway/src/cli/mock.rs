@@ -79,7 +79,7 @@ pub(super) fn run(arguments: MockArguments) -> ExitCode {
             let wanted = settings.address()?;
             let (_mock, address, task) =
                 server::start(settings, Clock::new()).await.map_err(|error| format!("can't listen on {wanted}: {error}"))?;
-            println!("a mock of Azure OpenAI listens on http://{address}");
+            outln!("a mock of Azure OpenAI listens on http://{address}");
             tokio::select! {
                 _ = task => {}
                 _ = tokio::signal::ctrl_c() => {}
@@ -90,7 +90,7 @@ pub(super) fn run(arguments: MockArguments) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spillway mock: {error}");
+            errln!("spillway mock: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,6 @@
 //! The command line. Results go to standard output, logs to standard error.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+#[macro_use]
+mod output;
 
 mod admin;
 mod arguments;
@@ -31,7 +32,8 @@ use arguments::{Arguments, Command, Format};
 use clap::Parser;
 use load::{load, located};
 
-use crate::config::{Config, lacking_here, reference};
+use crate::clock::Clock;
+use crate::config::{Config, expired, lacking_here, reference};
 use crate::rehearse::place::Lines;
 use crate::rehearse::{findings, report};
 use crate::server::{self, Source, Successor};
@@ -39,7 +41,12 @@ use crate::telemetry::logging;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let code = command(Arguments::parse().command);
+    if output::has_lost() { ExitCode::FAILURE } else { code }
+}
+
+fn command(command: Command) -> ExitCode {
+    match command {
         Command::Run { config } => run(&config),
         Command::Check { config, online, advise } => check(&config, online, advise),
         Command::Init(arguments) => init::run(arguments),
@@ -66,7 +73,7 @@ fn run(path: &Path) -> ExitCode {
     let successor = match Successor::from_environment() {
         Ok(successor) => successor,
         Err(error) => {
-            eprintln!("spillway: can't take over: {error}");
+            errln!("spillway: can't take over: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -74,7 +81,7 @@ fn run(path: &Path) -> ExitCode {
         Ok(read) => read,
         Err(error) => {
             successor.into_iter().for_each(|successor| successor.fail(&error.to_string()));
-            eprintln!("{error}");
+            errln!("{error}");
             return ExitCode::from(2);
         }
     };
@@ -85,7 +92,7 @@ fn run(path: &Path) -> ExitCode {
     match server::run(config, source, successor) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spillway: {error}");
+            errln!("spillway: {error}");
             ExitCode::FAILURE
         }
     }
@@ -99,24 +106,25 @@ fn check(path: &Path, online: bool, advise: bool) -> ExitCode {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("{}: {error}", path.display());
+            errln!("{}: {error}", path.display());
             return ExitCode::from(2);
         }
     };
-    let mut warnings = [config.warnings.clone(), lacking_here(&config, &text)].concat();
+    let now = Clock::new().wall().timestamp();
+    let mut warnings = [config.warnings.clone(), lacking_here(&config, &text), expired(&config, &text, now)].concat();
     warnings.sort_by_key(|warning| warning.position);
     for problem in &warnings {
-        println!("{}", located(path, "warning", problem));
+        outln!("{}", located(path, "warning", problem));
     }
     if advise {
-        print!("{}", report::listed(&path.display().to_string(), &findings::of_config(&config, &Lines::new(&text))));
+        out!("{}", report::listed(&path.display().to_string(), &findings::of_config(&config, &Lines::new(&text))));
     }
-    println!("{}: ok", path.display());
+    outln!("{}: ok", path.display());
     match online.then(|| online::check(&config)) {
         None | Some(Ok(true)) => ExitCode::SUCCESS,
         Some(Ok(false)) => ExitCode::FAILURE,
         Some(Err(error)) => {
-            eprintln!("spillway: {error}");
+            errln!("spillway: {error}");
             ExitCode::FAILURE
         }
     }
@@ -125,13 +133,13 @@ fn check(path: &Path, online: bool, advise: bool) -> ExitCode {
 fn schema(format: Format) -> ExitCode {
     match format {
         Format::Json => match serde_json::to_string_pretty(&Config::schema()) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => outln!("{text}"),
             Err(error) => {
-                eprintln!("spillway: {error}");
+                errln!("spillway: {error}");
                 return ExitCode::FAILURE;
             }
         },
-        Format::Markdown => print!("{}", reference::markdown()),
+        Format::Markdown => out!("{}", reference::markdown()),
     }
     ExitCode::SUCCESS
 }

@@ -1,5 +1,7 @@
-//! `spillway check --online`: acquires every backend's token, sends a request to every backend, and prints what is
-//! wrong.
+//! `spillway check --online`: acquires every backend's token, asks every backend for its models and for the deployments that
+//! the config names, and prints what is wrong.
+
+mod deployments;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,9 +20,10 @@ use crate::config::{BackendConfig, Config, Endpoint, SignInRules};
 use crate::http_client;
 use crate::http1::fields::HeadFields as _;
 use crate::http1::request_head::{RequestHead, Unwritable};
-use crate::provider::{Provider, Refused, Signing};
+use crate::provider::{BackendKind, Provider, Refused, Signing};
 use crate::sign_in::SignIn;
 use crate::telemetry::metrics::Metrics;
+use deployments::Deployment;
 
 /// Time for one backend's answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -28,24 +31,29 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The answer of each identity's token service, by identity.
 type Tokens = BTreeMap<String, Result<Fetched, String>>;
 
-/// Checks every backend; prints a line for each. `true` if all of them work.
+/// Checks every backend; prints what was found, a line for each thing. `true` if all of them work.
 pub(super) fn check(config: &Config) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
     http_client::install_crypto();
     runtime.block_on(async {
         let (clock, mut identities, mut tokens, mut well) = (Clock::new(), Identities::default(), Tokens::new(), true);
-        for backend in &config.backends {
+        for (at, backend) in config.backends.iter().enumerate() {
             let Some(endpoint) = &backend.endpoint else { continue };
             let auth = build(backend, &mut identities, &metrics);
-            let said = judged(backend, endpoint, auth.as_ref(), &mut tokens, &clock).await;
-            well &= said.is_ok();
-            println!("{}: {}", backend.name, said.unwrap_or_else(|said| said));
+            let asker = Asker { backend, endpoint, auth: auth.as_ref(), deployments: deployments::of(config, at) };
+            for said in asker.ask_all(&mut tokens, &clock).await {
+                well &= said.is_ok();
+                outln!("{}: {}", backend.name, said.unwrap_or_else(|said| said));
+            }
         }
         if let Some(rules) = &config.server.sign_in {
             let said = sign_in(rules, &metrics, &clock).await;
             well &= said.is_ok();
-            println!("server.sign_in: {}", said.unwrap_or_else(|said| said));
+            outln!("server.sign_in: {}", said.unwrap_or_else(|said| said));
+        }
+        if config.server.sign_in.is_none() && config.backends.iter().all(|backend| backend.endpoint.is_none()) {
+            outln!("nothing was asked: every backend is a mock");
         }
         Ok(well)
     })
@@ -62,29 +70,104 @@ async fn sign_in(rules: &SignInRules, metrics: &Metrics, clock: &Clock) -> Resul
     }
 }
 
-/// Asks a backend for its models, and says what that shows.
-async fn judged(
-    backend: &BackendConfig,
-    endpoint: &Endpoint,
-    auth: &dyn Authoriser,
-    tokens: &mut Tokens,
-    clock: &Clock,
-) -> Result<String, String> {
-    let mut request = request(backend, endpoint).map_err(|error| error.to_string())?;
-    let who = credential(auth, &mut request, tokens, clock).await?;
-    let (status, body) = ask(backend, endpoint, &request).await?;
-    judge(status, &body, &who, auth, backend.kind.provider())
+/// What is found out about something, or what is wrong with it, in words.
+type Said = Result<String, String>;
+
+/// Asks one backend.
+struct Asker<'c> {
+    backend: &'c BackendConfig,
+    endpoint: &'c Endpoint,
+    auth: &'c dyn Authoriser,
+    deployments: Vec<Deployment<'c>>,
 }
 
-/// The request for a backend's models.
-fn request(backend: &BackendConfig, endpoint: &Endpoint) -> Result<RequestHead, Unwritable> {
-    let path = url::object_path(&backend.kind, endpoint, "models", None);
-    let mut request = RequestHead::new(Method::GET, path.as_bytes())?;
-    request.require(&header::HOST, endpoint.authority.as_bytes())?;
-    for (name, value) in backend.kind.provider().fields_of_list() {
-        request.require(&HeaderName::from_static(name), value.as_bytes())?;
+impl Asker<'_> {
+    /// Asks for the models, and if that is answered, for the deployments.
+    async fn ask_all(&self, tokens: &mut Tokens, clock: &Clock) -> Vec<Said> {
+        let models = self.models(tokens, clock).await;
+        let accepted = matches!(&models, Ok((_, Next::Deployments)));
+        let listed = models.as_ref().ok().and_then(|(_, next)| if let Next::Compare(ids) = next { Some(ids.clone()) } else { None });
+        let mut all = vec![models.map(|(said, _)| said)];
+        let is_azure = matches!(self.backend.kind, BackendKind::AzureOpenAi(_));
+        if let Some(ids) = listed {
+            all.extend(deployments::unlisted(&self.deployments, &ids).map(Ok));
+        } else if accepted && is_azure {
+            for deployment in &self.deployments {
+                all.push(self.deployment(deployment, tokens, clock).await);
+            }
+        }
+        all
     }
-    Ok(request)
+
+    /// Asks for the models, and says what that shows, and what there is to find out next.
+    async fn models(&self, tokens: &mut Tokens, clock: &Clock) -> Result<(String, Next), String> {
+        let path = url::object_path(&self.backend.kind, self.endpoint, "models", None);
+        let mut request = self.head(Method::GET, &path).map_err(|error| error.to_string())?;
+        let who = credential(self.auth, &mut request, tokens, clock).await?;
+        let (status, body) = ask(self.backend, self.endpoint, &request, None).await?;
+        let Endpoint { authority, prefix, .. } = self.endpoint;
+        if status == 404 && !prefix.is_empty() {
+            return Err(format!(
+                "answered 404{who}: there is no API at {authority}{path}; 'url' has the path '{prefix}', which may be wrong ({})",
+                message(&body)
+            ));
+        }
+        judge(status, &body, &who, self.auth, self.backend.kind.provider()).map(|said| match status {
+            200..=299 if self.backend.kind == BackendKind::OpenAi => (said, Next::Compare(ids(&body))),
+            200..=299 | 404 | 405 => (said, Next::Deployments),
+            _ => (said, Next::Nothing),
+        })
+    }
+
+    /// Finds out whether a deployment is there: with a request that lacks what it should answer, so that it costs nothing.
+    async fn deployment(&self, deployment: &Deployment<'_>, tokens: &mut Tokens, clock: &Clock) -> Said {
+        let Deployment { name, .. } = deployment;
+        let path = url::path(&self.backend.kind, self.endpoint, (deployment.api(), None), name, None);
+        let mut request = self.head(Method::POST, &path).map_err(|error| error.to_string())?;
+        request.require(&header::CONTENT_TYPE, b"application/json").map_err(|error| error.to_string())?;
+        let who = credential(self.auth, &mut request, tokens, clock).await?;
+        let body = serde_json::json!({ "model": name }).to_string();
+        let (status, body) = ask(self.backend, self.endpoint, &request, Some(body)).await?;
+        match status {
+            404 => Err(format!(
+                "deployment '{name}' is not there (404: {}): {} names it; is the name right, and is it a deployment of this resource?",
+                message(&body),
+                deployment.key
+            )),
+            401 | 403 => judge(status, &body, &who, self.auth, self.backend.kind.provider())
+                .map(|said| format!("deployment '{name}': {said}"))
+                .map_err(|said| format!("deployment '{name}': {said}")),
+            429 => Ok(format!("deployment '{name}': at its rate limit now, so it is there")),
+            500.. => Ok(format!("deployment '{name}': answered {status} ({}): whether it is there isn't known", message(&body))),
+            _ => Ok(format!("deployment '{name}': ok")),
+        }
+    }
+
+    fn head(&self, method: Method, path: &str) -> Result<RequestHead, Unwritable> {
+        let mut request = RequestHead::new(method, path.as_bytes())?;
+        request.require(&header::HOST, self.endpoint.authority.as_bytes())?;
+        for (name, value) in self.backend.kind.provider().fields_of_list() {
+            request.require(&HeaderName::from_static(name), value.as_bytes())?;
+        }
+        Ok(request)
+    }
+}
+
+/// What there is to find out after the models.
+enum Next {
+    /// Whether the deployments are there.
+    Deployments,
+    /// Whether these models have those that the config names.
+    Compare(Vec<String>),
+    /// Nothing: it would be answered in the same way.
+    Nothing,
+}
+
+/// The ids in a list of models.
+fn ids(body: &str) -> Vec<String> {
+    let value: Value = serde_json::from_str(body).unwrap_or_default();
+    let all = value["data"].as_array().into_iter().flatten();
+    all.filter_map(|model| model["id"].as_str().map(str::to_owned)).collect()
 }
 
 /// Proves in the request who we are, and says who that is, in words.
@@ -110,7 +193,7 @@ async fn credential(auth: &dyn Authoriser, request: &mut RequestHead, tokens: &m
 }
 
 /// Sends the request to a backend.
-async fn ask(backend: &BackendConfig, endpoint: &Endpoint, request: &RequestHead) -> Result<(u16, String), String> {
+async fn ask(backend: &BackendConfig, endpoint: &Endpoint, request: &RequestHead, body: Option<String>) -> Result<(u16, String), String> {
     let mut client = reqwest::Client::builder().timeout(ANSWER).redirect(reqwest::redirect::Policy::none()).no_proxy();
     for certificate in &backend.ca {
         let certificate = reqwest::Certificate::from_der(certificate).map_err(|error| error.to_string())?;
@@ -127,7 +210,8 @@ async fn ask(backend: &BackendConfig, endpoint: &Endpoint, request: &RequestHead
     // The client writes the host itself, from the URL.
     let mut headers = request.to_map();
     headers.remove(header::HOST);
-    let answer = client.get(&url).headers(headers).send().await;
+    let asking = client.request(request.method().clone(), &url).headers(headers);
+    let answer = body.into_iter().fold(asking, reqwest::RequestBuilder::body).send().await;
     let answer = answer.map_err(|error| format!("can't be reached: {}", causes(&error.without_url())))?;
     let status = answer.status().as_u16();
     Ok((status, answer.text().await.unwrap_or_default()))
@@ -140,7 +224,9 @@ fn judge(status: u16, body: &str, who: &str, auth: &dyn Authoriser, provider: &d
         // Not every backend lists its models. This one was reached, and it accepted the credential.
         404 | 405 => Ok(format!("ok{who} (it doesn't list its models: {status})")),
         429 => Ok(format!("ok{who} (at its rate limit now)")),
-        401 | 403 if auth.credentials() == Credentials::Caller => Ok("reached; the caller's own credential will decide".to_owned()),
+        401 | 403 if auth.credentials() == Credentials::Caller => {
+            Ok("reached; the caller's own credential will decide, also about its deployments, which were not asked".to_owned())
+        }
         401 | 403 => {
             let remedy = provider.remedy(&Refused { status, body, token: auth.token().is_some() });
             Err(format!("refused us{who} ({status}: {}){remedy}", message(body)))

@@ -13,7 +13,7 @@ pub(super) fn man(folder: &Path) -> ExitCode {
     match std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Arguments::command(), folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spillway: {}: {error}", folder.display());
+            errln!("spillway: {}: {error}", folder.display());
             ExitCode::FAILURE
         }
     }
@@ -21,6 +21,8 @@ pub(super) fn man(folder: &Path) -> ExitCode {
 
 /// Prints a shell's completion script.
 pub(super) fn completions(shell: Shell) -> ExitCode {
-    clap_complete::generate(shell, &mut Arguments::command(), "spillway", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "spillway", &mut script);
+    out!("{}", String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }

@@ -51,20 +51,20 @@ pub(super) fn run(arguments: &RehearseArguments) -> ExitCode {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("{}: {error}", path.display());
+            errln!("{}: {error}", path.display());
             return ExitCode::from(2);
         }
     };
     let config = match Config::parse(&text, path, &Secrets::stand_ins()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             return ExitCode::from(2);
         }
     };
     let options = Options { only: arguments.only.clone() };
     let failed = |what: &dyn std::fmt::Display| {
-        eprintln!("spillway rehearse: {what}");
+        errln!("spillway rehearse: {what}");
         ExitCode::from(3)
     };
     let name = path.display().to_string();
@@ -86,8 +86,8 @@ pub(super) fn run(arguments: &RehearseArguments) -> ExitCode {
         return failed(&format!("can't write {}: {error}", page.display()));
     }
     match arguments.json.then(|| serde_json::to_string_pretty(&rehearsal)) {
-        None => print!("{}", report::text(&rehearsal)),
-        Some(Ok(json)) => println!("{json}"),
+        None => out!("{}", report::text(&rehearsal)),
+        Some(Ok(json)) => outln!("{json}"),
         Some(Err(error)) => return failed(&error),
     }
     let fails = |severity: Severity| arguments.fail_on.0.is_some_and(|least| severity >= least);

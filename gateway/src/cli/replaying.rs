@@ -42,15 +42,15 @@ impl From<TraceError> for ReplayingError {
 pub(super) fn print(result: Result<String, ReplayingError>) -> ExitCode {
     match result {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(ReplayingError::Scenario(error)) => {
-            eprintln!("{error}");
+            errln!("{error}");
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("spillway: {error}");
+            errln!("spillway: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,7 @@
 //! Collects problems while the parts are read, and has the checks that several parts share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -52,6 +53,17 @@ impl Checker<'_> {
         }
     }
 
+    /// Checks that a path can be that of a file. The file need not be there: the gateway makes it.
+    pub(super) fn file_path(&mut self, key: &str, path: &str) {
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => self.problem_here(key, format!("'{path}' is a folder: name a file")),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                self.problem_here(key, format!("'{path}' is below a file: name a file in a folder"));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
     /// Reads a PEM file, which must have certificates.
     pub(super) fn certificates(&mut self, key: &str, path: &str) -> Vec<CertificateDer<'static>> {
         let path = std::path::Path::new(path);
@@ -94,7 +106,7 @@ impl Checker<'_> {
 
     /// Resolves a secret.
     pub(super) fn secret(&mut self, key: &str, reference: &SecretText) -> Option<Secret> {
-        self.secrets.resolve(reference, self.literals).map_err(|message| self.problem(key, message)).ok()
+        self.secrets.resolve_of(key, reference, self.literals).map_err(|message| self.problem(key, message)).ok()
     }
 
     /// A number of bytes, which must not be zero.
@@ -142,5 +154,11 @@ impl Checker<'_> {
         if !self.broken.contains(name) {
             self.problem(key, format!("unknown {what} '{name}'{}", did_you_mean(name, known)));
         }
+    }
+
+    /// Reports a word that is none of the few that are possible.
+    pub(super) fn unknown_value<'n>(&mut self, key: &str, what: &str, name: &str, known: impl IntoIterator<Item = &'n str> + Clone) {
+        let all: Vec<&str> = known.clone().into_iter().collect();
+        self.problem(key, format!("unknown {what} '{name}'{} (known: {})", did_you_mean(name, known), all.join(", ")));
     }
 }

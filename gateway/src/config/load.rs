@@ -24,22 +24,36 @@ pub(super) struct Loaded<'t> {
     pub(super) places: Places<'t>,
 }
 
+/// What other programs and the docs call a key, and its name here.
+const OTHER_NAMES: [(&str, &str); 11] = [
+    ("tier", "priority"),
+    ("endpoint", "url"),
+    ("base_url", "url"),
+    ("api_base", "url"),
+    ("api_key", "auth"),
+    ("key", "auth"),
+    ("type", "kind"),
+    ("provider", "kind"),
+    ("region", "location"),
+    ("rpm", "requests_per_minute"),
+    ("tpm", "tokens_per_minute"),
+];
+
 /// Most errors that are reported; a file with more is not a config.
 const MOST: usize = 200;
 
 pub(super) fn load(text: &str) -> Loaded<'_> {
     let (document, syntax) = DeTable::parse_recoverable(text);
-    let mut problems: Vec<Problem> = syntax
-        .iter()
-        .map(|error| Problem {
-            position: error.span().map(|span| position(text, span.start)),
-            key: String::new(),
-            message: format!("not valid TOML: {}", error.message().trim()),
-        })
-        .collect();
     let mut broken = BTreeSet::new();
     let mut raw = None;
     let mut places = Places { text, document, cut_indices: BTreeMap::new() };
+    // What the parser makes of the rest depends on what it guessed there: only the first error is sure to be one.
+    if let Some(error) = syntax.iter().min_by_key(|error| error.span().map(|span| span.start)) {
+        let position = error.span().map(|span| position(text, span.start));
+        let message = format!("not valid TOML: {}", error.message().trim());
+        return Loaded { raw, problems: vec![Problem { position, key: String::new(), message }], broken, places };
+    }
+    let mut problems = Vec::new();
     let mut cut_keys = BTreeSet::new();
     while raw.is_none() && problems.len() < MOST {
         let error = match RawConfig::deserialize(Deserializer::from(places.document.clone())) {
@@ -136,7 +150,11 @@ fn explain(message: &str) -> String {
     let message = message.trim();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match (message.starts_with("unknown field"), message.starts_with("unknown variant"), quoted.split_first()) {
-        (true, _, Some((given, known))) => format!("unknown key{}{}", did_you_mean(given, known.iter().copied()), expected(known)),
+        (true, _, Some((given, known))) => {
+            let other = OTHER_NAMES.iter().find(|(name, ours)| name == given && known.contains(ours));
+            let meant = other.map_or_else(|| did_you_mean(given, known.iter().copied()), |(_, ours)| format!("; did you mean '{ours}'?"));
+            format!("unknown key{meant}{}", expected(known))
+        }
         (_, true, Some((given, known))) => {
             format!("unknown value '{given}'{}{}", did_you_mean(given, known.iter().copied()), expected(known))
         }
@@ -152,8 +170,13 @@ fn in_plain_words(message: &str) -> String {
     let Some((before, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
     // A text in the wrong place may be a secret: it is not repeated.
     let before = if before.starts_with("invalid type: string") { "invalid type: a text" } else { before };
+    let is_out_of_range = before.starts_with("invalid value: integer");
     let plain = match expected {
-        "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
+        "u8" if is_out_of_range => "a whole number from 0 to 255",
+        "u16" if is_out_of_range => "a whole number from 0 to 65535",
+        "u32" if is_out_of_range => "a whole number from 0 to 4294967295",
+        "u64" | "usize" if is_out_of_range => "a whole number of at least 0",
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
         "f64" => "a number",
         "a sequence" => "a list",
         "a map" => "a table",

@@ -45,8 +45,8 @@ pub enum OnDisconnect {
 pub enum DeploymentPrice {
     /// By usage.
     ByUse(Box<Price>),
-    /// Per hour, independent of usage.
-    Hourly(Money),
+    /// Per hour, independent of usage; `None` if the config doesn't say how much.
+    Hourly(Option<Money>),
 }
 
 /// A deployment whose price per hour is divided by the shares that consumers have of it, used or not.
@@ -102,10 +102,14 @@ impl Prices {
         self.of_deployment(backend, model, backend.deployment(model))
     }
 
-    /// The price of a model at a deployment of a backend that may not be the one that the config names for it.
+    /// The price of a model at a deployment of a backend that may not be the one that the config names for it. What is
+    /// provisioned is paid by the hour: the tables' prices are not for it.
     pub fn of_deployment(&self, backend: &BackendConfig, model: &str, deployment: &str) -> Option<DeploymentPrice> {
         if let Some(price) = backend.prices.get(deployment) {
             return Some(price.clone());
+        }
+        if backend.ptu.contains_key(deployment) {
+            return Some(DeploymentPrice::Hourly(None));
         }
         self.find(backend, model, deployment).map(|(price, _)| DeploymentPrice::ByUse(Box::new(price.clone())))
     }

@@ -5,6 +5,7 @@
 mod callers;
 mod checker;
 pub mod error;
+mod expired;
 mod identity;
 mod lacking_here;
 mod ledger;
@@ -53,6 +54,7 @@ use crate::balance::ptu::steer::Rules as SteeringRules;
 use crate::balance::target::TargetId;
 use crate::provider::BackendKind;
 pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier, number_of};
+pub use expired::expired;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use lacking_here::lacking_here;
 pub use ledger::{Durability, LedgerRules, ShipRules, ShipTo};
@@ -405,5 +407,7 @@ pub struct Log {
     pub text: bool,
 }
 
+#[cfg(test)]
+mod mistakes;
 #[cfg(test)]
 mod tests;

@@ -31,12 +31,17 @@ fn resolve<'s>(root: &'s Value, schema: &'s Value) -> (&'s Value, bool) {
         let table = forms.map(|form| resolve(root, form).0).find(|form| form["properties"].is_object());
         return (table.unwrap_or(named), false);
     }
-    if schema["type"] == "array" {
+    if is_list(schema) {
         return (resolve(root, &schema["items"]).0, true);
     }
     let variants = schema["anyOf"].as_array().or_else(|| schema["allOf"].as_array());
     let inner = variants.and_then(|all| all.iter().find(|one| one["type"] != "null"));
     inner.map_or((schema, false), |one| resolve(root, one))
+}
+
+/// Whether it is a list, or may be left out and else is one.
+fn is_list(schema: &Value) -> bool {
+    schema["type"] == "array" || schema["type"].as_array().is_some_and(|types| types.iter().any(|name| name == "array"))
 }
 
 /// The kinds of a tagged table: name and schema.
@@ -120,6 +125,13 @@ fn values(schema: &Value) -> String {
 }
 
 fn type_name(schema: &Value, list: bool) -> String {
+    if list && !values(schema).is_empty() {
+        return "list of these".to_owned();
+    }
+    let plain: Vec<&str> = schema["oneOf"].as_array().into_iter().flatten().filter_map(|form| form["type"].as_str()).collect();
+    if !plain.is_empty() && values(schema).is_empty() && !plain.contains(&"object") {
+        return format!("{}{}", if list { "list of " } else { "" }, plain.join(" or "));
+    }
     let one = match (schema["type"].as_str(), schema["oneOf"].is_array()) {
         (Some("object"), _) if schema["properties"].is_object() => "table",
         (Some("object"), _) => "map",

@@ -6,7 +6,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::service_tier::ServiceTier;
 
 use super::checker::Checker;
-use super::raw::{RawBackend, RawGroup, RawPool, RawServiceTier};
+use super::raw::{RawApiKind, RawBackend, RawGroup, RawPool, RawServiceTier};
 
 /// What a consumer may use. `None` means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) struct RawRights<'r> {
     pub(super) models: &'r Option<Vec<String>>,
     pub(super) pools: &'r Option<Vec<String>>,
     pub(super) locations: &'r Option<Vec<String>>,
-    pub(super) apis: &'r Option<Vec<String>>,
+    pub(super) apis: &'r Option<Vec<RawApiKind>>,
     pub(super) service_tiers: &'r Option<Vec<RawServiceTier>>,
     pub(super) roles: &'r Option<Vec<String>>,
     pub(super) scopes: &'r Option<Vec<String>>,
@@ -78,15 +78,11 @@ pub(super) fn rights(raw: &RawRights<'_>, key: &str, known: &Known<'_>, check: &
             check.unknown(&format!("{key}.{list}[{at}]"), what, name, known.iter().copied());
         }
     }
-    let labels = || Api::ALL.into_iter().map(Api::label);
-    for (at, name) in raw.apis.iter().flatten().enumerate().filter(|(_, name)| !labels().any(|label| label == *name)) {
-        check.unknown(&format!("{key}.apis[{at}]"), "kind of API", name, labels());
-    }
     Rights {
         models: raw.models.clone(),
         pools: raw.pools.clone(),
         locations: raw.locations.as_ref().map(|all| all.iter().map(|one| one.as_str().into()).collect()),
-        apis: raw.apis.as_ref().map(|names| Api::ALL.into_iter().filter(|api| names.iter().any(|name| name == api.label())).collect()),
+        apis: raw.apis.as_ref().map(|kinds| Api::ALL.into_iter().filter(|api| kinds.iter().any(|kind| kind.includes(*api))).collect()),
         service_tiers: raw.service_tiers.as_ref().map(|tiers| tiers.iter().map(|tier| ServiceTier::from(*tier)).collect()),
         roles: raw.roles.clone().unwrap_or_default(),
         scopes: raw.scopes.clone().unwrap_or_default(),

@@ -38,9 +38,11 @@ type Environment = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 pub struct Secrets {
     /// `None` for stand-ins.
     env: Option<Box<Environment>>,
+    /// The keys whose secrets are read, others have stand-ins; `None` for all.
+    only: Option<&'static [&'static str]>,
 }
 
-/// Stands for every secret of a config that is only rehearsed: a valid key, and a valid URL of Redis.
+/// Stands for every secret that isn't read: a valid key, and a valid URL of Redis.
 const STAND_IN: &str = "redis://stand-in.invalid";
 
 impl std::fmt::Debug for Secrets {
@@ -58,18 +60,32 @@ impl Default for Secrets {
 impl Secrets {
     /// Looks environment variables up through `env`.
     pub fn with_env(env: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
-        Secrets { env: Some(Box::new(env)) }
+        Secrets { env: Some(Box::new(env)), only: None }
     }
 
     /// No secret is read: the same text stands for each. For a config that is only rehearsed, on a machine that need not
     /// have any of its secrets and files.
     pub fn stand_ins() -> Self {
-        Secrets { env: None }
+        Secrets { env: None, only: None }
     }
 
-    /// Whether these are stand-ins.
+    /// Only the secrets of these keys are read; a stand-in is there for each other one. For a command that uses a part of a
+    /// config, on behalf of somebody who may not have the gateway's secrets.
+    pub fn only(self, keys: &'static [&'static str]) -> Self {
+        Secrets { only: Some(keys), ..self }
+    }
+
+    /// These secrets, as far as those of `key` are concerned.
+    pub(super) fn resolve_of(&self, key: &str, reference: &SecretText, literals: bool) -> Result<Secret, String> {
+        match self.only {
+            Some(keys) if !keys.contains(&key) => Secrets::stand_ins().resolve(reference, literals),
+            _ => self.resolve(reference, literals),
+        }
+    }
+
+    /// Whether there are stand-ins: then what this machine lacks is no problem.
     pub(super) fn are_stand_ins(&self) -> bool {
-        self.env.is_none()
+        self.env.is_none() || self.only.is_some()
     }
 
     fn variable(&self, name: &str) -> Option<OsString> {
@@ -82,7 +98,7 @@ impl Secrets {
     /// Names the variable or file that can't be read, never its content.
     pub fn resolve(&self, reference: &SecretText, literals: bool) -> Result<Secret, String> {
         let value = match reference {
-            SecretText::Env(_) | SecretText::File(_) | SecretText::Credential(_) if self.are_stand_ins() => STAND_IN.to_owned(),
+            SecretText::Env(_) | SecretText::File(_) | SecretText::Credential(_) if self.env.is_none() => STAND_IN.to_owned(),
             SecretText::Literal(text) if literals => text.clone(),
             SecretText::Literal(_) => {
                 return Err(r#"a secret must not be written in this file: use { env = "NAME" }, { file = "/path" } or { credential = "name" }, or set server.allow_literal_secrets"#.to_owned());

@@ -43,7 +43,7 @@ fn every_error_is_reported_with_its_place() {
         "t.toml:14:1: pools[0].retry.max_atempts: unknown key; did you mean 'max_attempts'?",
         "t.toml:15:8: pools[0].retry.wait: invalid value: string \"5 weeks\", expected a duration such as",
         "t.toml:18:13: pools[0].circuit.statuses[0]: invalid value: integer `99`, expected an HTTP status",
-        "t.toml:19:11: pools[0].circuit.errors[0]: unknown error 'conect'; did you mean 'connect'?",
+        "t.toml:19:11: pools[0].circuit.errors[0]: unknown value 'conect'; did you mean 'connect'? (known: connect, tls, ",
         "t.toml:23:11: consumers[0].models[0]: unknown model (in no pool) 'n'",
         "t.toml:24:11: consumers[0].keys[0].sha256: a SHA-256 in hexadecimal has 64 digits",
         "t.toml:26:2: pluggins: unknown key; did you mean 'plugins'?",

@@ -100,7 +100,7 @@ fn backend(out: &mut String, at: usize, upstream: &Upstream, answers: &Answers) 
         let _ = writeln!(out, "ptu = {{ {deployment} = {{ units = {units} }} }}");
         let _ = writeln!(
             out,
-            "# prices = {{ {deployment} = {{ usd_per_hour = 100.0 }} }}   # what it costs: then `spillway usage` shows what it saves"
+            "# prices = {{ {deployment} = {{ usd_per_hour = 100.0 }} }}   # what it costs an hour, for reports; budgets count only what is paid by use"
         );
     }
 }

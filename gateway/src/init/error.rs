@@ -11,6 +11,12 @@ pub enum InitError {
         /// What it is.
         what: &'static str,
     },
+    /// A resource has no key, and no question may be asked.
+    #[error("--key-file is missing for '{name}': every resource needs one, as {name}=FILE, or all of them --managed-identity")]
+    MissingKey {
+        /// The resource.
+        name: String,
+    },
     /// The answers end before the questions.
     #[error("no answer to \"{question}\": give {flag}, or --yes to take the defaults")]
     NoAnswer {

@@ -59,16 +59,17 @@ pub fn complete(given: Given, ask: &mut dyn Ask) -> Result<Answers, InitError> {
     }
     let upstreams = answers::named(&resources, ptu.is_some());
     let login = login(&given, &mut asker)?;
+    // A wrong name is the reason for a missing one: it is said first.
+    if let Some(name) = given.keys.iter().find(|name| !upstreams.iter().any(|upstream| upstream.name == **name)) {
+        let known: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        let problem = format!("there is no resource '{name}' here (known: {})", known.join(", "));
+        return Err(InitError::Bad { flag: "--key-file", problem });
+    }
     let mut keys = Vec::new();
     if login == Login::Keys {
         for upstream in upstreams.iter().filter(|upstream| !given.keys.contains(&upstream.name)) {
             keys.push(NamedKey { name: upstream.name.clone(), key: asker.key(&upstream.name)? });
         }
-    }
-    if let Some(name) = given.keys.iter().find(|name| !upstreams.iter().any(|upstream| upstream.name == **name)) {
-        let known: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        let problem = format!("there is no resource '{name}' here (known: {})", known.join(", "));
-        return Err(InitError::Bad { flag: "--key-file", problem });
     }
     let consumer = asker.answer(
         given.consumer.as_deref(),
@@ -122,10 +123,7 @@ impl Asker<'_> {
 
     fn key(&mut self, name: &str) -> Result<String, InitError> {
         if self.silent {
-            return Err(InitError::Missing {
-                flag: "--key-file",
-                what: "every resource needs one, as NAME=FILE, without --managed-identity",
-            });
+            return Err(InitError::MissingKey { name: name.to_owned() });
         }
         let question = format!("Key of '{name}' (it is not shown)");
         loop {

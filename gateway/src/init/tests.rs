@@ -137,7 +137,10 @@ fn an_error_names_the_flag() {
         (error(&|given| given.model = Some("some-model".into()), &[]), "--ptu: what a PTU takes is not known for 'some-model'"),
         (error(&|given| given.consumer = Some("../crm".into()), &[]), "--consumer: '../crm' is not the name of an application"),
         (error(&|given| given.keys = vec!["contoso-ptu".into()], &[]), "--managed-identity: give either this or --key-file"),
-        (error(&|given| (given.managed_identity, given.keys) = (false, vec!["contoso".into()]), &[]), "--key-file"),
+        (
+            error(&|given| (given.managed_identity, given.keys) = (false, vec!["contoso".into()]), &[]),
+            "--key-file: there is no resource 'contoso' here (known: contoso-ptu, ",
+        ),
     ] {
         assert!(message.contains(expected), "{message}");
     }

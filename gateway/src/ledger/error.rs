@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The folder can't be created.
-    #[error("can't create the folder {path}: {source}")]
+    #[error("server.state_dir: can't create the folder {path}: {source}")]
     Folder {
         /// The folder.
         path: PathBuf,

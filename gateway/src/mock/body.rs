@@ -18,6 +18,8 @@ const REPEATED: usize = 16 * 1024;
 pub struct Body {
     /// `model`
     pub model: Option<String>,
+    /// Whether there are `messages`.
+    pub has_messages: bool,
     /// `stream`
     pub stream: bool,
     /// `stream_options.include_usage`
@@ -48,6 +50,7 @@ impl Default for Body {
     fn default() -> Self {
         Body {
             model: None,
+            has_messages: false,
             stream: false,
             include_usage: false,
             choices: 1,
@@ -88,6 +91,7 @@ impl Body {
             }
             "encoding_format" => body.base64 = value.as_str(text).as_deref() == Some("base64"),
             name if PROMPT.contains(&name) => {
+                body.has_messages |= name == "messages";
                 // A missing member counts as `null`.
                 body.prompt_tokens += (length(value.bytes(text)) / 4).saturating_sub(1);
                 add_beginnings(&mut body.beginnings, prompt_bytes, value.bytes(text));

@@ -271,6 +271,9 @@ impl Mock {
                 "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again.",
             ));
         }
+        if matches!(inference.api, Api::Chat | Api::Messages) && !body.has_messages {
+            return Err(problem(400, "missing_required_parameter", "Missing required parameter: 'messages'."));
+        }
         let test_mode = self.settings.test_mode == Some(true);
         let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).filter(|_| test_mode);
         let fault = header("x-mock-fault")

@@ -179,10 +179,18 @@ fn beside(path: &Path, stamp: &str) -> PathBuf {
 }
 
 /// The rotated files with their times, the oldest first.
-pub(super) fn parts(path: &Path) -> Vec<(String, PathBuf)> {
+fn parts(path: &Path) -> Vec<(String, PathBuf)> {
+    read_parts(path).unwrap_or_default()
+}
+
+/// The same.
+///
+/// # Errors
+/// If their folder can't be read.
+pub(super) fn read_parts(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
+    let entries = std::fs::read_dir(folder).map_err(|error| at(folder, &error))?;
     let stamp = |file: &str| {
         let stamp = file.strip_prefix(name)?.strip_prefix('.')?;
         let stamp = stamp.strip_suffix(".gz").unwrap_or(stamp);
@@ -200,7 +208,12 @@ pub(super) fn parts(path: &Path) -> Vec<(String, PathBuf)> {
         }
         same
     });
-    parts
+    Ok(parts)
+}
+
+/// An error with the file or folder that it is about.
+pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Compresses a file on a thread of its own, because a large one takes time.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-use super::files::parts;
+use super::files::{at, read_parts};
 
 /// The conditions of a search; a record must meet all of them.
 #[derive(Debug, Clone, Default)]
@@ -55,11 +55,15 @@ impl Search {
 /// If a file can't be read, or the output can't be written.
 pub fn search(path: &Path, search: &Search, mut to: impl Write) -> io::Result<u64> {
     let mut found = 0;
-    let mut files: Vec<_> = parts(path).into_iter().map(|(_, path)| path).collect();
-    files.extend(path.exists().then(|| path.to_owned()));
+    let mut files: Vec<_> = read_parts(path)?.into_iter().map(|(_, path)| path).collect();
+    files.push(path.to_owned());
     for file in files {
         // A file that was compressed meanwhile may be gone: its compressed one is listed next time.
-        let Ok(opened) = File::open(&file) else { continue };
+        let opened = match File::open(&file) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(at(&file, &error)),
+        };
         let reader: Box<dyn Read> =
             if file.extension().is_some_and(|kind| kind == "gz") { Box::new(MultiGzDecoder::new(opened)) } else { Box::new(opened) };
         let mut reader = BufReader::new(reader);
@@ -67,7 +71,7 @@ pub fn search(path: &Path, search: &Search, mut to: impl Write) -> io::Result<u6
         loop {
             bytes.clear();
             let read = reader.read_until(b'\n', &mut bytes);
-            let read = read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+            let read = read.map_err(|error| at(&file, &error))?;
             if read == 0 {
                 break;
             }

@@ -23,6 +23,7 @@ use super::running::Running;
 use super::service::Service;
 use super::start_error::StartError;
 use super::start_ledger::start_ledger;
+use super::state_lock::StateLock;
 use super::{listen, self_listener, shadow_listener, sharing};
 use crate::audit::Audit;
 use crate::clock::Clock;
@@ -64,6 +65,7 @@ struct Prepared {
     source: Source,
     by: By,
     ptu_file: Option<PtuFile>,
+    state_lock: Option<StateLock>,
 }
 
 /// Starts a gateway on the current Tokio runtime, with a config that is not from a file.
@@ -119,6 +121,7 @@ async fn prepare(
     }
     let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
     let ledger = config.ledger.clone().map(|rules| start_ledger(rules, &config, &metrics, &clock)).transpose()?.map(Arc::new);
+    let state_lock = config.server.state_dir.as_deref().map(|folder| StateLock::take(folder, by));
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
     if leaves_limits {
         limits.await_predecessor();
@@ -145,13 +148,13 @@ async fn prepare(
     let runtime = gateway.runtime.load_full();
     let ((), has_it) = tokio::join!(wait_for_backends(&runtime), reachable.wait_for(&runtime, INHERITED));
     has_it?;
-    Ok(Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file })
+    Ok(Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file, state_lock })
 }
 
 impl Prepared {
     /// Accepts connections from now on.
     fn accept(self) -> Result<Running, StartError> {
-        let Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file } = self;
+        let Prepared { gateway, listeners, own_requests, upkeep, source, by, ptu_file, state_lock } = self;
         let (addresses, sockets) = (listeners.addresses()?, listeners.copies()?);
         let server = gateway.runtime.load().config.server.clone();
         let conf = ServerConf { threads: server.threads.unwrap_or(1), ..ServerConf::default() };
@@ -201,6 +204,7 @@ impl Prepared {
             proxy,
             upgrades,
             ptu_file,
+            _state_lock: state_lock,
             predecessor: None,
         })
     }

@@ -26,6 +26,7 @@ mod sharing;
 mod signals;
 mod start_error;
 mod start_ledger;
+mod state_lock;
 mod systemd;
 mod unattended;
 

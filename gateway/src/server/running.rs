@@ -14,6 +14,7 @@ use tracing::warn;
 use super::admin::UpgradeRequest;
 use super::handover::predecessor::TakenOver;
 use super::reload::Reloader;
+use super::state_lock::StateLock;
 use crate::gateway::Gateway;
 use crate::ptu_file::PtuFile;
 
@@ -58,6 +59,8 @@ pub struct Running {
     pub(super) upgrades: mpsc::Receiver<UpgradeRequest>,
     /// What was learned of provisioned throughput.
     pub(super) ptu_file: Option<PtuFile>,
+    /// Shows others that this process uses `state_dir`.
+    pub(super) _state_lock: Option<StateLock>,
     /// Receives from the process before this one, until that has ended.
     pub(super) predecessor: Option<JoinHandle<()>>,
 }

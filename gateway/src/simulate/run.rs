@@ -468,7 +468,7 @@ impl Run {
 /// What a call costs at a member. What a PTU deployment costs does not depend on its calls.
 fn cost(member: &Member, request: &Request, is_provisioned: bool) -> Cost {
     match &member.price {
-        Some(DeploymentPrice::Hourly(money)) => Cost::Hourly(*money),
+        Some(DeploymentPrice::Hourly(money)) => Cost::Hourly(money.unwrap_or_default()),
         Some(DeploymentPrice::ByUse(_)) | None if is_provisioned => Cost::Hourly(Money::default()),
         Some(DeploymentPrice::ByUse(price)) => {
             price.cost(&request.usage, member.service_tier).map_or(Cost::Unknown, |cost| Cost::Known(cost.money))

@@ -198,7 +198,7 @@ mod tests {
 
     fn price(scenario: &Scenario) -> Option<f64> {
         match scenario.config.prices.of(&scenario.config.backends[0], "m") {
-            Some(DeploymentPrice::Hourly(money)) => Some(money.usd()),
+            Some(DeploymentPrice::Hourly(Some(money))) => Some(money.usd()),
             _ => None,
         }
     }

@@ -244,7 +244,7 @@ fn model(
                     Some((ptu, rate)) => Box::new(Mocked::ptu(rate, ptu.output_ratio, ptu.depth, assumptions.foreign, seed)),
                     None => Box::new(Mocked::pay_as_you_go(assumptions.limits.get(id).copied())),
                 };
-                let per_hour = if let Some(DeploymentPrice::Hourly(money)) = &price { Some(*money) } else { None };
+                let per_hour = if let Some(DeploymentPrice::Hourly(money)) = &price { *money } else { None };
                 let (is_provisioned, units) = (ptu.is_some(), units.get(id).copied());
                 let tier = member.priority;
                 deployments.push(Deployment { id: id.clone(), takes, is_provisioned, tier, per_hour, units, per_second });

@@ -11,6 +11,7 @@ mod bodies;
 mod cache;
 mod callers;
 mod clients;
+mod command_line;
 mod connections;
 mod crash;
 mod documents;

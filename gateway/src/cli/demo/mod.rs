@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &DemoArguments) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("spillway demo: {error}");
+            errln!("spillway demo: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &DemoArguments) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("spillway demo: {error}");
+            errln!("spillway demo: {error}");
             ExitCode::FAILURE
         }
     }
@@ -79,13 +79,13 @@ async fn show(picture: Option<&Path>) -> Result<bool, String> {
     let config = Config::parse(&text, Path::new("demo.toml"), &Secrets::default()).map_err(|error| error.to_string())?;
     let running = server::start(&config, Clock::new()).await.map_err(|error| error.to_string())?;
     let address = running.listen.first().copied().ok_or("no listener")?;
-    println!("The gateway listens on http://{address}, metrics on http://{}/metrics.", running.admin);
-    println!("Behind it: a PTU, and two pay-as-you-go deployments for its overflow.\n");
-    println!("{:>4}  {:<18}{:<18}{:<18}{:>12}  {:>11}", "t", MOCKS[0].0, MOCKS[1].0, MOCKS[2].0, "429 absorbed", "429 visible");
+    outln!("The gateway listens on http://{address}, metrics on http://{}/metrics.", running.admin);
+    outln!("Behind it: a PTU, and two pay-as-you-go deployments for its overflow.\n");
+    outln!("{:>4}  {:<18}{:<18}{:<18}{:>12}  {:>11}", "t", MOCKS[0].0, MOCKS[1].0, MOCKS[2].0, "429 absorbed", "429 visible");
     let tally = Arc::new(Tally::default());
     let mut seconds_shown: Vec<Second> = Vec::new();
     for (rate, seconds, title) in ACTS {
-        println!("      -- {title} ({rate} requests a second)");
+        outln!("      -- {title} ({rate} requests a second)");
         for _ in 0..seconds {
             let before = tally.by_backend.lock().clone();
             let refused_before = refused(&mocks);
@@ -102,7 +102,7 @@ async fn show(picture: Option<&Path>) -> Result<bool, String> {
         let visible = tally.visible_429.load(Ordering::Relaxed);
         let run = Run { backends: MOCKS.map(|(name, _)| name), acts: ACTS, seconds: &seconds_shown, absorbed: refused(&mocks), visible };
         std::fs::write(file, picture::svg(&run)).map_err(|error| format!("{}: {error}", file.display()))?;
-        println!("The picture of this run is {}.", file.display());
+        outln!("The picture of this run is {}.", file.display());
     }
     Ok(good)
 }
@@ -173,21 +173,21 @@ fn print_line(second: usize, served: [u64; 3], tally: &Tally, absorbed: u64) {
         let bar = "#".repeat(usize::try_from(served.min(14)).unwrap_or(14));
         let _ = write!(line, "{:<18}", format!("{bar}{}{served}", if bar.is_empty() { "" } else { " " }));
     }
-    println!("{line}{absorbed:>12}  {:>11}", tally.visible_429.load(Ordering::Relaxed));
+    outln!("{line}{absorbed:>12}  {:>11}", tally.visible_429.load(Ordering::Relaxed));
 }
 
 fn summary(tally: &Tally, mocks: &[(&str, Arc<Mock>, SocketAddr)]) -> bool {
     let all = tally.by_backend.lock().clone();
     let served: u64 = all.iter().map(|(_, count)| count).sum();
     let (visible, other) = (tally.visible_429.load(Ordering::Relaxed), tally.other.load(Ordering::Relaxed));
-    println!();
+    outln!();
     for (name, _) in MOCKS {
         let share = count(&all, name) as f64 * 100.0 / served.max(1) as f64;
-        println!("{name:<14}{:>5} requests  {share:>5.1} %", count(&all, name));
+        outln!("{name:<14}{:>5} requests  {share:>5.1} %", count(&all, name));
     }
-    println!("\n{served} requests were answered. {} times a deployment answered 429; callers saw {visible} of them.", refused(mocks));
+    outln!("\n{served} requests were answered. {} times a deployment answered 429; callers saw {visible} of them.", refused(mocks));
     if other > 0 {
-        println!("{other} requests failed otherwise.");
+        outln!("{other} requests failed otherwise.");
     }
     visible == 0 && other == 0
 }

@@ -61,7 +61,7 @@ pub(super) fn run(arguments: InitArguments) -> ExitCode {
     match write(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spillway init: {error}");
+            errln!("spillway init: {error}");
             ExitCode::from(2)
         }
     }
@@ -131,7 +131,7 @@ fn put(
     }
     files.publish(&paths.config, text, 0o640)?;
     for warning in &config.warnings {
-        eprintln!("{}", located(&paths.config, "warning", warning));
+        errln!("{}", located(&paths.config, "warning", warning));
     }
     Ok(())
 }
@@ -196,19 +196,19 @@ impl Paths {
 /// What was written, and what to do next.
 fn say(paths: &Paths, answers: &Answers, keys: &[NamedKey], moved: &Option<Moved>) {
     if let Some(moved) = moved {
-        println!("The package's config, which nobody had changed, is now {}.", moved.to.display());
+        outln!("The package's config, which nobody had changed, is now {}.", moved.to.display());
     }
-    println!("Written:");
-    println!("  {}   the config", paths.config.display());
+    outln!("Written:");
+    outln!("  {}   the config", paths.config.display());
     for key in keys {
-        println!("  {}   the key of the resource '{}'", paths.credentials.join(&key.name).display(), key.name);
+        outln!("  {}   the key of the resource '{}'", paths.credentials.join(&key.name).display(), key.name);
     }
     if answers.login == Login::Keys {
-        println!("  {}   gives the keys to the service", paths.drop_in.display());
+        outln!("  {}   gives the keys to the service", paths.drop_in.display());
     }
     let key_file = paths.keys.join(&answers.consumer);
-    println!("  {}   the key of the application '{}'", key_file.display(), answers.consumer);
-    println!("\nNext:");
+    outln!("  {}   the key of the application '{}'", key_file.display(), answers.consumer);
+    outln!("\nNext:");
     let environment = match answers.login {
         Login::Keys => format!("CREDENTIALS_DIRECTORY={} ", paths.credentials.display()),
         Login::ManagedIdentity => String::new(),
@@ -216,7 +216,7 @@ fn say(paths: &Paths, answers: &Answers, keys: &[NamedKey], moved: &Option<Moved
     let (config, mut step) = (paths.config.display(), 0);
     let mut next = |text: String| {
         step += 1;
-        println!("  {step}. {text}");
+        outln!("  {step}. {text}");
     };
     next(format!("{environment}spillway check -c {config} --online"));
     if paths.packaged {

@@ -20,7 +20,7 @@ impl Terminal {
         let read = stdin().lock().read_line(&mut line).map_err(|error| InitError::Input(error.to_string()))?;
         // A pipe shows no answers: the next question begins a line.
         if !self.is_terminal {
-            eprintln!();
+            errln!();
         }
         Ok((read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned()))
     }
@@ -29,8 +29,8 @@ impl Terminal {
 impl Ask for Terminal {
     fn line(&mut self, question: &str, default: Option<&str>) -> Result<Option<String>, InitError> {
         match default.filter(|default| !default.is_empty()) {
-            Some(default) => eprint!("{question} [{default}]: "),
-            None => eprint!("{question}: "),
+            Some(default) => err!("{question} [{default}]: "),
+            None => err!("{question}: "),
         }
         let _ = stderr().flush();
         self.read()
@@ -42,14 +42,14 @@ impl Ask for Terminal {
             // terminal that shows nothing.
             stty(&["-echo", "-isig"])?;
         }
-        eprint!("{question}: ");
+        err!("{question}: ");
         let _ = stderr().flush();
         let read = self.read();
         if !self.is_terminal {
             return read;
         }
         let restored = stty(&["echo", "isig"]);
-        eprintln!();
+        errln!();
         let line = read?;
         restored?;
         Ok(line)
@@ -57,7 +57,7 @@ impl Ask for Terminal {
 
     fn again(&mut self, error: &InitError) -> bool {
         if self.is_terminal {
-            eprintln!("{error}");
+            errln!("{error}");
         }
         self.is_terminal
     }

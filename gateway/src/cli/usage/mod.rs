@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::config_file::CONFIG;
-use super::load::load;
+use super::load::{REDIS, load_with};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ShipTo};
 use crate::ledger::export::{Format, export};
 use crate::ledger::focus::{self, Accounts, FocusFormat};
 use crate::ledger::reconcile::{ReconcileError, reconcile};
@@ -138,7 +138,7 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
         }),
         UsageArguments { command: Some(UsageCommand::Reconcile { source, export, json }), .. } => compare(&source, &export, json, now),
         UsageArguments { command: Some(UsageCommand::Ship { config }), .. } => {
-            with_ledger(&config, |config, ledger| ship(config, ledger, now))
+            with_ledger(&config, |loaded, ledger| ship(&config, loaded, ledger, now))
         }
         UsageArguments { command: None, report } => make_report(&report, now),
     };
@@ -148,7 +148,7 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
         // The reader of the pipe has closed it.
         Err(Failure(error)) if error.contains("Broken pipe") => ExitCode::SUCCESS,
         Err(Failure(error)) => {
-            eprintln!("spillway: {error}");
+            errln!("spillway: {error}");
             ExitCode::FAILURE
         }
     }
@@ -174,7 +174,7 @@ fn make_report(report: &Report, now: i64) -> Result<(), Failure> {
         let accounts = Accounts { billing: &report.billing_account, config: source.config.as_ref() };
         focus::write(&database.usage(&query)?, accounts, format, BufWriter::new(stdout()))?;
         // The dataset itself has no room for this.
-        sources.iter().filter_map(lacking).for_each(|lacking| eprintln!("spillway: {lacking}"));
+        sources.iter().filter_map(lacking).for_each(|lacking| errln!("spillway: {lacking}"));
         return Ok(());
     }
     let by = UsageQuery::dimensions(report.by.as_deref().unwrap_or(""))?;
@@ -225,7 +225,7 @@ fn compare(arguments: &SourceArguments, export: &Path, json: bool, now: i64) -> 
     })?;
     if json {
         writeln!(stdout(), "{}", serde_json::to_string(&compared)?)?;
-        sources.iter().filter_map(lacking).for_each(|lacking| eprintln!("spillway: {lacking}"));
+        sources.iter().filter_map(lacking).for_each(|lacking| errln!("spillway: {lacking}"));
         return Ok(());
     }
     print_comparison(&compared)?;
@@ -234,13 +234,17 @@ fn compare(arguments: &SourceArguments, export: &Path, json: bool, now: i64) -> 
 }
 
 /// Ships once.
-fn ship(config: &Config, ledger: &LedgerRules, now: i64) -> Result<(), Failure> {
+fn ship(path: &Path, config: &Config, ledger: &LedgerRules, now: i64) -> Result<(), Failure> {
     let Some(ship) = &ledger.ship else {
         return Err(Failure("the config doesn't say where to ship sums: set ledger.ship.to".to_owned()));
     };
     let node = crate::server::node_identity(config)?;
     let name = node.name.clone();
-    let place = open_place(&ship.to, config.redis.as_ref())?;
+    let redis = match ship.to {
+        ShipTo::Redis => load_with(path, REDIS).map_err(|_| Failure(String::new()))?.redis,
+        ShipTo::Folder(_) => None,
+    };
+    let place = open_place(&ship.to, redis.as_ref())?;
     let round = Rounds::new(ledger.folder.clone(), node.name, node.host, ship.clone(), place).round(now)?;
     writeln!(stdout(), "node {name}: {} files shipped", round.files)?;
     if round.conflicts > 0 {
@@ -261,7 +265,7 @@ fn refuse_terminal(is_binary: bool) -> Result<(), Failure> {
 }
 
 fn with_ledger(path: &Path, report: impl FnOnce(&Config, &LedgerRules) -> Result<(), Failure>) -> Result<(), Failure> {
-    let config = load(path).map_err(|_| Failure(String::new()))?;
+    let config = load_with(path, &[]).map_err(|_| Failure(String::new()))?;
     let missing = || LedgerError::Query(format!("{} has no ledger: it doesn't set server.state_dir", path.display()));
     let ledger = config.ledger.as_ref().ok_or_else(missing)?;
     report(&config, ledger)

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use crate::cli::config_file::CONFIG;
-use crate::cli::load::load;
+use crate::cli::load::{REDIS, load_with};
 use crate::config::{Config, ShipTo};
 use crate::ledger::all_nodes::{self, Sources};
 use crate::ledger::report_database::ReportDatabase;
@@ -47,7 +47,7 @@ impl SourceArguments {
         if matches!(from, Some(ShipTo::Folder(_))) && !self.config.exists() && self.config == Path::new(CONFIG) {
             return from.map(|to| Source { config: None, place: Place::Shipped(to) }).ok_or(Failure(String::new()));
         }
-        let config = load(&self.config).map_err(|_| Failure(String::new()))?;
+        let mut config = load_with(&self.config, &[]).map_err(|_| Failure(String::new()))?;
         let ledger = config.ledger.as_ref();
         let place = if self.all_nodes {
             let configured = ledger.and_then(|rules| rules.ship.as_ref()).map(|ship| ship.to.clone());
@@ -61,6 +61,9 @@ impl SourceArguments {
                 folder.ok_or_else(|| Failure(format!("{} has no ledger: it doesn't set server.state_dir", self.config.display())))?,
             )
         };
+        if matches!(place, Place::Shipped(ShipTo::Redis)) {
+            config = load_with(&self.config, REDIS).map_err(|_| Failure(String::new()))?;
+        }
         Ok(Source { config: Some(config), place })
     }
 }

@@ -9,7 +9,7 @@ use spillway_plugins::auth::jwt::{Algorithm, Rules};
 
 use crate::config::ConsumerLimits;
 use crate::config::checker::Checker;
-use crate::config::raw::{RawLimits, RawServiceTier};
+use crate::config::raw::{RawApiKind, RawLimits, RawServiceTier};
 use crate::config::rights::{Known, RawRights, Rights, rights};
 use crate::config::scalar::{DurationText, SecretText};
 use crate::config::validate::limits;
@@ -69,7 +69,7 @@ pub struct RawUnlisted {
     /// Locations they may be served from. Default: all.
     pub locations: Option<Vec<String>>,
     /// Kinds of API they may use. Default: all.
-    pub apis: Option<Vec<String>>,
+    pub apis: Option<Vec<RawApiKind>>,
     /// Service tiers they may ask for, besides `default`: `flex`, `priority`. Default: all. Priority costs about twice as
     /// much: list the tiers of consumers that should not choose it.
     pub service_tiers: Option<Vec<RawServiceTier>>,
@@ -215,7 +215,7 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
 fn algorithm(name: &str, key: &str, check: &mut Checker<'_>) -> Option<Algorithm> {
     let found = ALGORITHMS.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm);
     if found.is_none() {
-        check.unknown(key, "algorithm", name, ALGORITHMS.iter().map(|(known, _)| *known));
+        check.unknown_value(key, "algorithm", name, ALGORITHMS.iter().map(|(known, _)| *known));
     }
     found
 }

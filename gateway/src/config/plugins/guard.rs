@@ -164,7 +164,7 @@ fn safety(raw: &RawContentSafety, check: &mut Checker<'_>) -> SafetyRules {
     for (name, from) in raw.categories.iter().flatten() {
         match Category::ALL.iter().position(|category| category.label() == name) {
             Some(index) => blocked_from[index] = Some(*from),
-            None => check.unknown(&format!("{key}.categories"), "category", name, Category::ALL.map(Category::label)),
+            None => check.unknown_value(&format!("{key}.categories"), "category", name, Category::ALL.map(Category::label)),
         }
         let most = if eight { 7 } else { 6 };
         if !(1..=most).contains(from) {

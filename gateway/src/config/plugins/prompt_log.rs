@@ -156,6 +156,9 @@ pub(super) fn read(raw: Option<&RawPromptLog>, check: &mut Checker<'_>) -> Optio
     if raw.path.as_ref().is_none_or(String::is_empty) {
         check.problem(KEY, "'path' is missing");
     }
+    if let Some(path) = &raw.path {
+        check.file_path(&format!("{KEY}.path"), path);
+    }
     Some(Arc::new(rules))
 }
 

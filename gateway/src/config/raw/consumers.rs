@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::api_kind::RawApiKind;
 use super::guarantee::RawGuarantee;
 use super::limits::{RawClass, RawLimits};
 use super::portal::RawIssuedKeys;
@@ -32,8 +33,8 @@ pub struct RawConsumer {
     pub pools: Option<Vec<String>>,
     /// Locations it may be served from. Default: all.
     pub locations: Option<Vec<String>>,
-    /// Kinds of API it may use, such as `chat` or `embeddings`. Default: all.
-    pub apis: Option<Vec<String>>,
+    /// Kinds of API it may use. Default: all.
+    pub apis: Option<Vec<RawApiKind>>,
     /// Service tiers it may ask for, besides `default`: `flex`, `priority`. Default: all. Priority costs about twice as
     /// much: list the tiers of consumers that should not choose it.
     pub service_tiers: Option<Vec<RawServiceTier>>,

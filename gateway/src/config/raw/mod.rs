@@ -2,6 +2,7 @@
 //! [`super::Config`]. The JSON Schema is generated from these types, and their doc comments are the descriptions in the
 //! configuration reference. The keys of plugins are in [`super::plugins`].
 
+mod api_kind;
 mod backends;
 mod consumers;
 mod file;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 
 use super::scalar::{DurationText, SecretText};
 
+pub use api_kind::RawApiKind;
 pub use backends::{RawAzureApi, RawBackend, RawBackendAuth};
 pub use consumers::{RawCertificateName, RawConsumer, RawKey};
 pub use file::RawConfig;
@@ -33,7 +35,7 @@ pub use metering::{
     RawUnknownPrice, RawUsage,
 };
 pub use one_or_many::OneOrMany;
-pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+pub use pools::{RawBudget, RawCircuit, RawCircuitError, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use portal::{RawIssuedKeys, RawPortal};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use service_tier::RawServiceTier;

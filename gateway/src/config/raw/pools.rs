@@ -93,9 +93,9 @@ pub struct RawCircuit {
     pub interval: Option<DurationText>,
     /// Statuses that count as failures. Default `[408, "500-599"]`.
     pub statuses: Option<Vec<StatusText>>,
-    /// Errors that count: `connect`, `tls`, `timeout`, `reset`, `first_token`, `idle`. Default `["connect", "tls",
-    /// "reset"]`, without timeouts: time also runs out when a model thinks for long.
-    pub errors: Option<Vec<String>>,
+    /// Errors that count. Default `["connect", "tls", "reset"]`, without timeouts: time also runs out when a model thinks for
+    /// long.
+    pub errors: Option<Vec<RawCircuitError>>,
     /// How long the circuit stays open at first; twice as long after each failed probe. Default `5s`, or `trip` if that
     /// is shorter.
     pub first_trip: Option<DurationText>,
@@ -107,6 +107,24 @@ pub struct RawCircuit {
     pub max_retry_after: Option<DurationText>,
     /// The throttle's length if a 429 has no Retry-After. Default `10s`.
     pub default_retry_after: Option<DurationText>,
+}
+
+/// An error that counts as a failure of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawCircuitError {
+    /// No connection could be made.
+    Connect,
+    /// TLS failed.
+    Tls,
+    /// No answer came in time.
+    Timeout,
+    /// The connection broke.
+    Reset,
+    /// A stream's first event or output didn't come in time.
+    FirstToken,
+    /// An answer was silent for too long.
+    Idle,
 }
 
 /// When a request goes to another member.

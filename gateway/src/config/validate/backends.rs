@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use spillway_plugins::api::Api;
+
 use super::steering::Names;
 use super::{metering, steering};
 use crate::config::checker::Checker;
@@ -108,6 +110,13 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
     if uri.query().is_some() {
         check.problem(&key, "must not have a query; set 'api_version' instead");
     }
+    if let Some(above) = above_operation(uri.path(), raw.kind) {
+        let root = format!("{}://{authority}{}", if tls { "https" } else { "http" }, prefix(above));
+        check.problem(
+            &key,
+            format!("'{url}' is the address of a deployment or an operation: write the root, \"{root}\"; the gateway adds the rest"),
+        );
+    }
     let host = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']').to_owned();
     if host.is_empty() {
         check.problem(&key, format!("'{url}' has no host name; {expected}"));
@@ -126,6 +135,18 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
         None => authority.to_owned(),
     };
     Some(Endpoint { tls, host, port, server_name, authority, prefix: prefix(uri.path()) })
+}
+
+/// What is above a deployment or an operation of the API in this path, if it has one.
+fn above_operation(path: &str, kind: RawKind) -> Option<&str> {
+    let path = path.trim_end_matches('/');
+    // At other services a folder may have this name.
+    let of_deployments = if kind == RawKind::AzureOpenai { "/deployments/" } else { "/openai/deployments/" };
+    if let Some((above, _)) = path.split_once(of_deployments) {
+        return Some(above);
+    }
+    let operations = Api::ALL.into_iter().filter(|api| !api.is_about_objects() && *api != Api::Realtime);
+    operations.filter_map(|api| path.strip_suffix(api.operation())?.strip_suffix('/')).min_by_key(|above| above.len())
 }
 
 /// The path without the parts that each API's form adds, so that they are not doubled.

@@ -125,7 +125,7 @@ fn window(
 const MOST_WINDOWS: usize = 24;
 
 fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
-    let located = located(raw, key, "0 would refuse everything; leave the consumer out instead", check);
+    let located = located(raw, key, "0 would refuse everything: write at least 1, or leave the limit out", check);
     let windows: Vec<Window> =
         located.iter().filter_map(|one| Some(Window { kind: one.id.kind, calendar: one.id.calendar?, limit: one.limit })).collect();
     if windows.len() > MOST_WINDOWS {

@@ -169,7 +169,7 @@ fn one(raw: &RawDeploymentPrice, key: &str, prices: &Prices, check: &mut Checker
         return entry;
     }
     if let Some(usd) = raw.usd_per_hour {
-        return money(usd, &format!("{key}.usd_per_hour"), check).map(DeploymentPrice::Hourly);
+        return money(usd, &format!("{key}.usd_per_hour"), check).map(|money| DeploymentPrice::Hourly(Some(money)));
     }
     let tokens = by_token(&own, key, check);
     let tiers = tiers.into_iter().map(|(name, tier, prices)| TierPrices {

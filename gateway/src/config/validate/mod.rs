@@ -2,6 +2,7 @@
 
 pub(super) mod backends;
 mod consumers;
+mod doubtful;
 mod groups;
 pub(super) mod limits;
 mod metering;
@@ -58,6 +59,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
     portal::warn_of_no_effect(server.as_ref(), (&raw.server, &raw.consumers, &raw.groups), raw.server.sign_in.is_some(), &mut check);
+    doubtful::warn(server.as_ref(), &backends, &consumers, &mut check);
     let traces = traces::read(raw.traces.as_ref(), &mut check);
     let shadow = shadow::read(raw.shadow.as_ref(), server.as_ref(), &mut check);
     let objects = raw.objects.unwrap_or_default();
@@ -102,9 +104,10 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
         }
         Some(path) => {
             let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
-            if folder.is_some_and(|folder| !folder.is_dir()) {
+            if folder.is_some_and(|folder| !folder.exists()) {
                 check.problem_here("log.access", format!("the folder of '{path}' does not exist"));
             }
+            check.file_path("log.access", path);
             AccessLogConfig::File(path.into())
         }
     };

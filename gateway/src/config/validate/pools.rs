@@ -13,7 +13,9 @@ use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
 use crate::balance::member::Serves;
 use crate::config::checker::Checker;
 use crate::config::error::did_you_mean;
-use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+use crate::config::raw::{
+    RawBackend, RawCircuit, RawCircuitError, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts,
+};
 use crate::config::scalar::StatusText;
 use crate::config::{HealthRules, MemberConfig, PoolConfig, RetryRules, Timeouts, transform};
 use crate::provider::RawKind;
@@ -164,16 +166,7 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
     if raw.failure_percent.is_some_and(|percent| percent == 0 || percent > 100) {
         check.problem(&format!("{key}.failure_percent"), "must be from 1 to 100");
     }
-    let mut errors = default.errors;
-    if let Some(names) = &raw.errors {
-        errors.clear();
-        for (at, name) in names.iter().enumerate() {
-            match ErrorKind::NAMES.iter().find(|(known, _)| known == name) {
-                Some((_, kind)) => errors.push(*kind),
-                None => check.unknown(&format!("{key}.errors[{at}]"), "error", name, ErrorKind::NAMES.iter().map(|(known, _)| *known)),
-            }
-        }
-    }
+    let errors = raw.errors.as_ref().map_or(default.errors, |errors| errors.iter().map(|error| error_kind(*error)).collect());
     if let (Some(default), Some(max)) = (raw.default_retry_after, raw.max_retry_after)
         && default.0 > max.0
     {
@@ -197,6 +190,17 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
         honour_retry_after: raw.honour_retry_after.unwrap_or(true),
         max_retry_after: check.span(raw.max_retry_after, 120, &format!("{key}.max_retry_after")),
         default_retry_after: check.span(raw.default_retry_after, 10, &format!("{key}.default_retry_after")),
+    }
+}
+
+fn error_kind(raw: RawCircuitError) -> ErrorKind {
+    match raw {
+        RawCircuitError::Connect => ErrorKind::Connect,
+        RawCircuitError::Tls => ErrorKind::Tls,
+        RawCircuitError::Timeout => ErrorKind::Timeout,
+        RawCircuitError::Reset => ErrorKind::Reset,
+        RawCircuitError::FirstToken => ErrorKind::FirstToken,
+        RawCircuitError::Idle => ErrorKind::Idle,
     }
 }
 

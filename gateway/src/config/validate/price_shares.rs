@@ -25,7 +25,7 @@ pub(super) fn read(
                 check.warn(&cost, "has no effect without server.state_dir: it is for reports, and there is no ledger to make them from");
             }
             match backend.prices.get(deployment) {
-                Some(DeploymentPrice::Hourly(per_hour)) => {
+                Some(DeploymentPrice::Hourly(Some(per_hour))) => {
                     let (backend, deployment) = (backend.name.clone(), deployment.clone());
                     all.push(PriceByShare { backend, deployment, per_hour: *per_hour, payers });
                 }

@@ -54,7 +54,7 @@ fn a_month_is_right_to_the_cent() {
     let backend = &config.backends[0];
     let by_tokens = config.prices.of_deployment(backend, "m", "payg").unwrap();
     let DeploymentPrice::ByUse(price) = &by_tokens else { panic!("{by_tokens:?}") };
-    let Some(DeploymentPrice::Hourly(hour)) = config.prices.of(backend, "m") else {
+    let Some(DeploymentPrice::Hourly(Some(hour))) = config.prices.of(backend, "m") else {
         panic!("the deployment of the model has a price per hour")
     };
     let (ptu, payg, spilled) = (place("ptu", None), place("payg", None), place("payg", Some("ptu")));

@@ -137,7 +137,9 @@ impl Settled {
     /// tier are known.
     pub(super) fn cost(self, price: Option<&DeploymentPrice>, named: Option<ServiceTier>, asked: Option<ServiceTier>) -> (Cost, bool) {
         let price = match price {
-            Some(DeploymentPrice::Hourly(money)) => return (Cost::Hourly(*money), true),
+            Some(DeploymentPrice::Hourly(Some(money))) => return (Cost::Hourly(*money), true),
+            // Whatever it costs, this use of it costs nothing.
+            Some(DeploymentPrice::Hourly(None)) => return (Cost::Known(Money::default()), true),
             Some(DeploymentPrice::ByUse(price)) => price,
             None => return (Cost::Unknown, true),
         };

@@ -14,6 +14,7 @@ mod class;
 mod deadline;
 mod dependency;
 mod fence;
+mod flat_price;
 mod health;
 mod last_resort;
 mod limit_of_model;
@@ -52,6 +53,7 @@ const OF_CONFIG: &[fn(&View<'_>) -> Vec<Finding>] = &[
     deadline::find,
     dependency::find,
     fence::find,
+    flat_price::find,
     health::find,
     last_resort::find,
     limit_of_model::find,

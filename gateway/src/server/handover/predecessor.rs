@@ -1,10 +1,10 @@
 //! The process that hands over.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,11 +74,25 @@ impl Program {
     /// If the system doesn't know.
     pub fn own() -> io::Result<Self> {
         let mut arguments = std::env::args_os();
-        let given = arguments.next().map(PathBuf::from).filter(|path| path.is_absolute());
-        // The path as it was given, if it is absolute: it may be a link that points elsewhere later.
-        let path = given.map_or_else(std::env::current_exe, Ok)?;
-        Ok(Program { path, arguments: arguments.collect() })
+        let (given, running) = (arguments.next().map(PathBuf::from).unwrap_or_default(), std::env::current_exe()?);
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        let path = as_given(&given, &std::env::current_dir().unwrap_or_default(), &search, &running);
+        Ok(Program { path: path.unwrap_or(running), arguments: arguments.collect() })
     }
+}
+
+/// The path by which the running program was named, made absolute. Links in it stay: they may point elsewhere later. `None` if it
+/// doesn't lead to the running program.
+fn as_given(given: &Path, folder: &Path, search: &OsStr, running: &Path) -> Option<PathBuf> {
+    if given.is_absolute() {
+        return Some(given.to_owned());
+    }
+    let is_ours = |path: &PathBuf| path.canonicalize().ok().is_some_and(|path| running.canonicalize().is_ok_and(|running| path == running));
+    // A name without a slash was looked up by whoever started it.
+    if given.components().count() == 1 && !given.starts_with(".") {
+        return std::env::split_paths(search).map(|place| folder.join(place).join(given)).find(is_ours);
+    }
+    Some(folder.join(given)).filter(is_ours)
 }
 
 /// A process that has taken over.
@@ -346,6 +360,23 @@ mod tests {
 
     use super::super::fixtures::running;
     use super::*;
+
+    #[test]
+    fn the_next_program_is_found_by_the_path_that_named_this_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path();
+        std::fs::create_dir(here.join("bin")).unwrap();
+        let real = here.join("spillway-1");
+        std::fs::write(&real, "").unwrap();
+        std::os::unix::fs::symlink(&real, here.join("bin/spillway")).unwrap();
+        let search = std::env::join_paths([here.join("none"), here.join("bin")]).unwrap();
+        let found = |given: &str| as_given(Path::new(given), here, &search, &real);
+        assert_eq!(found("./bin/spillway"), Some(here.join("./bin/spillway")));
+        assert_eq!(found("bin/spillway"), Some(here.join("bin/spillway")));
+        assert_eq!(found("spillway"), Some(here.join("bin/spillway")), "by PATH");
+        assert_eq!(found("/opt/spillway"), Some("/opt/spillway".into()));
+        assert_eq!((found("bin/other"), found("other"), found("")), (None, None, None), "not what runs");
+    }
 
     #[tokio::test]
     async fn nothing_changes_while_the_state_is_sent_and_everything_may_if_nobody_takes_over() {

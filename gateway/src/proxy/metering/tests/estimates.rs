@@ -115,7 +115,7 @@ fn what_has_no_price_is_paid_as_the_dearest_that_has_one_or_not_known() {
     let dollars = |count: u64| Cost::Known(Money(count * Money::USD.0));
     assert_eq!(Settled::Reported(usage).cost(model.members[0].price.as_ref(), None, None).0, dollars(11));
     assert_eq!(Settled::Reported(usage).cost(model.members[1].price.as_ref(), None, None).0, Cost::Unknown);
-    let hourly = DeploymentPrice::Hourly(Money(5));
+    let hourly = DeploymentPrice::Hourly(Some(Money(5)));
     assert_eq!(Settled::Bound(usage).cost(Some(&hourly), None, None).0, Cost::Hourly(Money(5)));
     assert_eq!(
         (Settled::Bound(usage).metered(), Settled::Reported(usage).metered()),

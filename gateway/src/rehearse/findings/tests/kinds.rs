@@ -197,6 +197,17 @@ fn anybody_may_call_only_from_the_same_machine() {
 }
 
 #[test]
+fn provisioned_throughput_without_a_price_per_hour_is_a_note() {
+    let notes = |text: &str| {
+        let found = findings(text).into_iter().filter(|finding| finding.code == "ptu-without-price");
+        found.map(|finding| (finding.severity, finding.place.key)).collect::<Vec<_>>()
+    };
+    assert_eq!(notes(GOOD), [(Severity::Note, "backends[0].ptu.gpt-4o".to_owned())]);
+    let ptu = "ptu = { gpt-4o = { units = 100 } }";
+    assert_eq!(notes(&edited(ptu, &format!("{ptu}\nprices = {{ gpt-4o = {{ usd_per_hour = 100.0 }} }}"))), []);
+}
+
+#[test]
 fn a_budget_counts_what_has_a_price() {
     let budget = edited("limits = { tokens_per_minute = 50_000 }", "limits = { budget = { usd = 10.0, period = \"month\" } }");
     let unknown = budget.replace("models = [\"gpt-4o\"]", "models = [\"own-model\"]") + "\n[prices]\nunknown = \"free\"\n";

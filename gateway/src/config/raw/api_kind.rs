@@ -1,0 +1,70 @@
+//! Kinds of API, as they are written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use spillway_plugins::api::Api;
+
+/// A kind of API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawApiKind {
+    /// Chat completions.
+    Chat,
+    /// Completions of a text.
+    Completions,
+    /// Embeddings.
+    Embeddings,
+    /// Responses.
+    Responses,
+    /// Images: made, edited, varied.
+    Images,
+    /// Speech, transcriptions and translations.
+    Audio,
+    /// Anthropic's Messages.
+    Messages,
+    /// Realtime, over a WebSocket.
+    Realtime,
+    /// Stored files.
+    Files,
+    /// Batches.
+    Batches,
+    /// Stored conversations.
+    Conversations,
+}
+
+impl RawApiKind {
+    /// Whether an API is of this kind.
+    pub fn includes(self, api: Api) -> bool {
+        let label = match self {
+            RawApiKind::Chat => "chat",
+            RawApiKind::Completions => "completions",
+            RawApiKind::Embeddings => "embeddings",
+            RawApiKind::Responses => "responses",
+            RawApiKind::Images => "images",
+            RawApiKind::Audio => "audio",
+            RawApiKind::Messages => "messages",
+            RawApiKind::Realtime => "realtime",
+            RawApiKind::Files => "files",
+            RawApiKind::Batches => "batches",
+            RawApiKind::Conversations => "conversations",
+        };
+        api.label() == label
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::IntoDeserializer as _;
+    use serde::de::value::{Error, StrDeserializer};
+
+    use super::*;
+
+    #[test]
+    fn every_api_can_be_listed_by_its_label() {
+        for api in Api::ALL {
+            let label: StrDeserializer<'_, Error> = api.label().into_deserializer();
+            let kind = RawApiKind::deserialize(label).unwrap_or_else(|error| panic!("{api}: {error}"));
+            assert!(kind.includes(api), "{api}");
+        }
+    }
+}
