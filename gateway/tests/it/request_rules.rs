@@ -75,7 +75,7 @@ async fn what_asks_for_too_much_reaches_no_backend() {
         ),
         (
             responses,
-            json!({ "model": "gpt-4o", "max_output_tokens": 1, "messages": [], "input": "x", "tools": [{ "type": "image_generation", "input_image_mask": { "file_id": "f" } }] }),
+            json!({ "model": "gpt-4o", "max_output_tokens": 1, "messages": [], "input": "x", "tools": [{ "type": "image_generation", "input_image_mask": { "image_url": "data:," } }] }),
             "tools",
             "only prompts without images are allowed here",
         ),
