@@ -200,7 +200,10 @@ impl Shard {
             let free = self.full.front_mut().is_some_and(|oldest| oldest.try_reclaim(block));
             let free = if free { self.full.pop_front() } else { None };
             let full = std::mem::replace(&mut self.room, free.unwrap_or_else(|| BytesMut::with_capacity(block)));
-            self.full.push_back(full);
+            // There was none before the first.
+            if full.capacity() > 0 {
+                self.full.push_back(full);
+            }
         }
         self.room.extend_from_slice(body);
         self.room.split().freeze()

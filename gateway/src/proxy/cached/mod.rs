@@ -109,8 +109,7 @@ pub(super) async fn look_up(
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
     let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
     if directive.read {
-        let arrived_at = facts.arrived_at.timestamp_millis();
-        match find(gateway, cache, session, timing, |entry| is_within(facts, model_request, entry), (key, arrived_at), awaited).await? {
+        match find(gateway, cache, session, timing, |entry| is_within(facts, model_request, entry), key, awaited).await? {
             Found::Answer(entry) => {
                 cached.result = CacheResult::Hit;
                 return Ok(Some(LookedUp { cached, answer: Some(entry) }));

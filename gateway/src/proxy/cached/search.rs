@@ -34,12 +34,12 @@ pub(super) async fn find(
     session: &mut Session<'_>,
     timing: &mut Timing,
     within: impl Fn(&Entry) -> bool,
-    (key, arrived_at): (CacheKey, i64),
+    key: CacheKey,
     awaited: bool,
 ) -> Result<Found, IntakeError> {
     let now = || gateway.clock.wall().timestamp_millis();
     let ended = cache.flights_ended();
-    if let Some(entry) = cache.get(&key, arrived_at).filter(|entry| within(entry)) {
+    if let Some(entry) = cache.get(&key, now()).filter(|entry| within(entry)) {
         return Ok(Found::Answer(entry));
     }
     if !awaited {
