@@ -104,7 +104,7 @@ impl AnswerCache {
     }
 
     /// The answers in memory that are valid at `now` (milliseconds since 1970).
-    pub fn entries(&self, now: i64) -> impl Iterator<Item = (CacheKey, Arc<Entry>)> + '_ {
+    pub fn entries(&self, now: i64) -> impl Iterator<Item = (CacheKey, Entry)> + '_ {
         self.memory.iter().filter(move |(_, entry)| entry.is_good(now))
     }
 
@@ -129,7 +129,7 @@ impl AnswerCache {
         if self.memory.get(&key, entry.kept_at).is_some() {
             return;
         }
-        self.memory.put(key, Arc::new(entry));
+        self.memory.put(key, entry);
         self.report_size();
     }
 
@@ -146,15 +146,14 @@ impl AnswerCache {
     /// The answer that another node has cached, if any; it is kept in memory from now on.
     pub async fn fetch(&self, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
         let entry = Arc::new(self.remote.as_ref()?.get(key).await.filter(|entry| entry.is_good(now))?);
-        self.memory.put(*key, Arc::clone(&entry));
+        self.memory.put(*key, Entry::clone(&entry));
         Some(entry)
     }
 
     /// Caches an answer: in memory at once, for other nodes soon after.
     pub fn put(&self, key: CacheKey, entry: Entry) {
-        let entry = Arc::new(entry);
         if let Some(remote) = &self.remote {
-            remote.put(key, Arc::clone(&entry), self.rules.ttl);
+            remote.put(key, Arc::new(entry.clone()), self.rules.ttl);
         }
         self.memory.put(key, entry);
         self.report_size();

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::background_queue;
@@ -24,6 +25,7 @@ use entry::WORKERS;
 pub use entry::{Entry, Part};
 use export::Exporter;
 use files::Files;
+pub use short::SHORT;
 use short::{Lines, is_short, line, with_buffer};
 use waiting::Waiting;
 use worker::Job;
@@ -101,7 +103,11 @@ impl PromptLog {
     }
 
     /// Hands over a request whose record is made later.
-    fn hand_over(&self, entry: Entry, facts: &[u8]) {
+    fn hand_over(&self, mut entry: Entry, facts: &[u8]) {
+        if let Some(answer) = entry.answer.as_mut().filter(|answer| answer.bytes.len() <= SHORT) {
+            // It may be a part of something larger, which would wait with it.
+            answer.bytes = Bytes::copy_from_slice(&answer.bytes);
+        }
         let size = entry.size();
         let share = entry.share.clone();
         if !self.waiting.take(size, share.as_deref()) {

@@ -20,7 +20,7 @@ use crate::config::PromptLogRules;
 use crate::telemetry::metrics::PromptLogMetrics;
 
 /// Bytes of prompt and answer that are short, together.
-const SHORT: usize = 8 << 10;
+pub const SHORT: usize = 8 << 10;
 /// Bytes of lines that may wait for the writer. If more do, the disk is slow, and records go where each consumer leaves room to others.
 const WAITING: usize = 4 << 20;
 /// How long lines are collected: see `GATHER` of the workers.

@@ -5,6 +5,8 @@ use bytes::Bytes;
 /// A copy of an answer, up to a limit.
 #[derive(Debug)]
 pub struct AnswerCopy {
+    /// All of the answer, if it came in one piece.
+    whole: Option<Bytes>,
     bytes: Vec<u8>,
     length: usize,
     limit: usize,
@@ -13,7 +15,17 @@ pub struct AnswerCopy {
 impl AnswerCopy {
     /// A copy of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        AnswerCopy { bytes: Vec::new(), length: 0, limit }
+        AnswerCopy { whole: None, bytes: Vec::new(), length: 0, limit }
+    }
+
+    /// Takes an answer that came in one piece, which ends before anything else is waited for: so it needs no copy.
+    pub fn take(&mut self, whole: &Bytes) {
+        if self.length == 0 && whole.len() <= self.limit {
+            self.length = whole.len();
+            self.whole = Some(whole.clone());
+        } else {
+            self.push(whole);
+        }
     }
 
     /// Adds a piece. Bytes beyond the limit are only counted. The bytes are copied, because a piece may keep a much
@@ -36,7 +48,7 @@ impl AnswerCopy {
 
     /// The copied bytes.
     pub fn bytes(self) -> Bytes {
-        self.bytes.into()
+        self.whole.unwrap_or_else(|| self.bytes.into())
     }
 }
 
@@ -53,5 +65,10 @@ mod tests {
         record.push(&Bytes::from_static(b"ghi"));
         assert!(!record.is_whole());
         assert_eq!(&record.bytes()[..], b"abcde");
+        for (length, is_whole) in [(4, true), (5, true), (6, false)] {
+            let mut record = AnswerCopy::new(5);
+            record.take(&vec![b'x'; length].into());
+            assert_eq!((record.is_whole(), record.is_empty(), record.bytes().len()), (is_whole, false, length.min(5)));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use bytes::Bytes;
 use spillway_plugins::cache::CacheKey;
 use spillway_plugins::cache::semantic::Question;
 use spillway_plugins::prompt_log::{Compact, Level};
@@ -63,4 +64,6 @@ pub struct Logged {
 pub(super) enum Copied {
     Stream(AnswerCopy),
     Plain(Compact),
+    /// One that came in one piece, and is short.
+    Whole(Bytes),
 }

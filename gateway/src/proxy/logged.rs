@@ -12,7 +12,7 @@ use super::copies::{Copied, Copies, Logged};
 use super::offload::apart;
 use crate::config::ConsumerLog;
 use crate::gateway::Gateway;
-use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog};
+use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog, SHORT};
 use crate::request::{BufferShare, Facts, ReplayBody, Reply, RequestBody};
 use crate::telemetry::access_log::{AccessLog, RequestLine};
 
@@ -61,6 +61,17 @@ pub(super) fn wants_body(request_body: &RequestBody, copies: &Copies) -> bool {
     copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && request_body.kept.as_ref().is_some_and(short)
 }
 
+/// Takes an answer that comes in one piece, which is sent next. A short one is recorded when that is done, and needs no copy.
+pub(super) fn record_whole(copies: &mut Copies, reply: &Reply, whole: &Bytes) {
+    match &mut copies.logged {
+        Some(logged) if logged.level.has_content() && logged.answer.is_none() && whole.len() <= SHORT => {
+            logged.answer = Some(Copied::Whole(whole.clone()));
+        }
+        Some(_) => record(copies, reply, whole),
+        None => {}
+    }
+}
+
 /// Takes a piece of an answer as it is sent.
 pub(super) fn record(copies: &mut Copies, reply: &Reply, piece: &Bytes) {
     let Some(logged) = copies.logged.as_mut().filter(|logged| logged.level.has_content()) else { return };
@@ -71,6 +82,8 @@ pub(super) fn record(copies: &mut Copies, reply: &Reply, piece: &Bytes) {
     match copied {
         Copied::Stream(record) => record.push(piece),
         Copied::Plain(compact) => compact.push(piece),
+        // It would not be whole.
+        Copied::Whole(_) => {}
     }
 }
 
@@ -81,6 +94,7 @@ impl Copied {
                 let cut = !record.is_whole();
                 Some(record).filter(|record| !record.is_empty()).map(|record| Part { bytes: record.bytes(), cut })
             }
+            Copied::Whole(bytes) => Some(bytes).filter(|bytes| !bytes.is_empty()).map(|bytes| Part { bytes, cut: false }),
             Copied::Plain(compact) => Some(compact).filter(|compact| !compact.is_empty()).map(part),
         }
     }

@@ -12,6 +12,11 @@ use crate::shares::{FairSlots, Owner};
 /// threads would take longer.
 const SHORT: usize = 64 * 1024;
 
+/// Whether bytes are processed at once.
+pub(super) fn is_short(bytes: &[u8]) -> bool {
+    bytes.len() <= SHORT
+}
+
 /// Limits the work on long bodies: one job per processor. The next slot is for the owner that has fewest.
 pub(super) type Turns = FairSlots<Owner>;
 

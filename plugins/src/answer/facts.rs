@@ -35,34 +35,36 @@ pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<AnswerFacts> {
     };
     let tree = Tree::parse(answer)?;
     let answer = Some(tree.root()).filter(|answer| answer.is_object())?;
+    let [error, choices, prompt, annotations] = answer.get_all(["error", "choices", "prompt_filter_results", "prompt_annotations"]);
     let mut facts = match api {
-        Api::Chat | Api::Completions => of_choices(answer),
+        Api::Chat | Api::Completions => of_choices(choices, [prompt, annotations]),
         Api::Responses => of_response(answer),
         Api::Messages => of_message(answer),
         _ => AnswerFacts { complete: is_filled(answer.get("data")), ..AnswerFacts::default() },
     };
-    let error = answer.get("error");
     facts.complete &= whole && error.is_null();
     facts.filtered |= error.get("code").is("content_filter") || holds_hit(error);
     Some(facts)
 }
 
-fn of_choices(answer: Item<'_>) -> AnswerFacts {
-    let choices = answer.get("choices");
+/// `filters` are the results of filters for the prompt.
+fn of_choices(choices: Item<'_>, filters: [Item<'_>; 2]) -> AnswerFacts {
     let mut facts = AnswerFacts { complete: is_filled(choices), ..AnswerFacts::default() };
     for choice in choices.items() {
-        let message = choice.get("message");
-        facts.calls_tools |= is_filled(message.get("tool_calls")) || !message.get("function_call").is_null();
-        match choice.get("finish_reason").text() {
+        let [message, reason, results, result] =
+            choice.get_all(["message", "finish_reason", "content_filter_results", "content_filter_result"]);
+        let [calls, call] = message.get_all(["tool_calls", "function_call"]);
+        facts.calls_tools |= is_filled(calls) || !call.is_null();
+        match reason.text() {
             Some(reason) => {
                 facts.calls_tools |= matches!(reason.as_ref(), "tool_calls" | "function_call");
                 facts.filtered |= reason == "content_filter";
             }
             None => facts.complete = false,
         }
-        facts.filtered |= ["content_filter_results", "content_filter_result"].iter().any(|name| holds_hit(choice.get(name)));
+        facts.filtered |= holds_hit(results) || holds_hit(result);
     }
-    facts.filtered |= ["prompt_filter_results", "prompt_annotations"].iter().any(|name| holds_hit(answer.get(name)));
+    facts.filtered |= filters.into_iter().any(holds_hit);
     facts
 }
 

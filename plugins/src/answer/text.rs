@@ -55,16 +55,17 @@ fn response_finish(answer: Item<'_>) -> Option<Cow<'_, str>> {
 }
 
 fn of_chat_choice(choice: Item<'_>) -> Message<'_> {
-    let message = choice.get("message");
+    let [message, finish] = choice.get_all(["message", "finish_reason"]);
+    let [role, content, refusal, audio, function, tools] =
+        message.get_all(["role", "content", "refusal", "audio", "function_call", "tool_calls"]);
     let mut text = Cow::Borrowed("");
-    push_parts(&mut text, message.get("content"));
-    for more in [message.get("refusal"), message.get("audio").get("transcript")] {
+    push_parts(&mut text, content);
+    for more in [refusal, audio.get("transcript")] {
         push(&mut text, more.str());
     }
-    let function = Some(message.get("function_call")).filter(|call| call.is_object());
-    let calls = message.get("tool_calls").items().map(called);
-    let calls = calls.chain(function.map(of_call)).collect();
-    Message { role: role(message), text, calls, finish: choice.get("finish_reason").text() }
+    let function = Some(function).filter(|call| call.is_object());
+    let calls = tools.items().map(called).chain(function.map(of_call)).collect();
+    Message { role: role.text().unwrap_or(ASSISTANT), text, calls, finish: finish.text() }
 }
 
 /// A call of a function, or of a tool that takes a text.

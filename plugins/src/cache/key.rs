@@ -7,6 +7,7 @@
 //! For a key that only this process needs, the encoding is the faster one: strings as JSON with no more escapes than are needed, which is
 //! how most are written already, and hashes only where objects are deep in others.
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -64,27 +65,38 @@ impl Asked {
     /// Reads a request in one pass. `None` as for [`key`].
     pub fn read(kind: &KeyKind, namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<Self> {
         simdutf8::basic::from_utf8(body).ok()?;
-        let mut walk = Walk {
-            reader: Reader::decoding(body),
-            text: body,
-            // A member that is moved is in it twice for a moment.
-            encoded: Vec::with_capacity(2 * body.len() + namespace.len() + model.len() + 192),
-            members: Vec::with_capacity(8),
-            api,
-            offers: Offers::default(),
-            own: matches!(kind, KeyKind::Own(_)),
-        };
-        for part in [namespace, api.operation(), model] {
-            walk.encoded.extend_from_slice(&length(part.len()));
-            walk.encoded.extend_from_slice(part.as_bytes());
+        thread_local!(static SCRATCH: Cell<(Vec<u8>, Vec<Member>)> = const { Cell::new((Vec::new(), Vec::new())) });
+        let (mut encoded, mut members) = SCRATCH.take();
+        encoded.clear();
+        members.clear();
+        // A member that is moved is in it twice for a moment.
+        encoded.reserve(2 * body.len() + namespace.len() + model.len() + 192);
+        let own = matches!(kind, KeyKind::Own(_));
+        let mut walk = Walk { reader: Reader::decoding(body), text: body, encoded, members, api, offers: Offers::default(), own };
+        let asked = walk.read(kind, namespace, model);
+        if walk.encoded.capacity() <= CALM {
+            SCRATCH.set((walk.encoded, walk.members));
         }
-        walk.reader.skip_space();
-        if walk.reader.peek().ok()? != b'{' {
+        asked
+    }
+}
+
+/// The most bytes that a thread keeps for its next key.
+const CALM: usize = 64 << 10;
+
+impl Walk<'_> {
+    fn read(&mut self, kind: &KeyKind, namespace: &str, model: &str) -> Option<Asked> {
+        for part in [namespace, self.api.operation(), model] {
+            self.encoded.extend_from_slice(&length(part.len()));
+            self.encoded.extend_from_slice(part.as_bytes());
+        }
+        self.reader.skip_space();
+        if self.reader.peek().ok()? != b'{' {
             return None;
         }
-        walk.object(1)?;
-        walk.reader.end().ok()?;
-        Some(Asked { key: CacheKey(kind.key(&mut walk.encoded)?), offers: walk.offers })
+        self.object(1)?;
+        self.reader.end().ok()?;
+        Some(Asked { key: CacheKey(kind.key(&mut self.encoded)?), offers: self.offers })
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod directive;
 mod entry;
+mod index;
 mod key;
 mod key_hash;
 mod key_kind;

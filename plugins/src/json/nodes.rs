@@ -3,6 +3,8 @@
 //! One loop instead of a function that calls itself: bodies and answers have many short names and values, and what is around
 //! each of them would cost more than reading it.
 
+use std::cell::Cell;
+
 use super::text::escape;
 use super::{Kind, MAX_DEPTH};
 use crate::scan;
@@ -24,18 +26,48 @@ const NONE: u32 = u32::MAX;
 
 /// The nodes of a whole text; `None` if it isn't one JSON value, or if a string has half of a surrogate pair. It must be UTF-8, and
 /// short enough for the numbers in a node.
-pub(super) fn nodes(text: &[u8]) -> Option<Vec<Node>> {
+pub(super) fn nodes(text: &[u8]) -> Option<Nodes> {
+    let mut nodes = Nodes(SPARE.take());
+    nodes.0.clear();
     // Enough for most answers, and for prose.
-    let mut parser = Parser { text, at: 0, nodes: Vec::with_capacity(32 + text.len() / 32), open: NONE, depth: 0 };
+    nodes.0.reserve(32 + text.len() / 32);
+    let mut parser = Parser { text, at: 0, nodes: &mut nodes.0, open: NONE, depth: 0 };
     parser.run()?;
     parser.skip_space();
-    (parser.at == text.len()).then_some(parser.nodes)
+    (parser.at == text.len()).then_some(nodes)
+}
+
+/// Nodes, whose memory the thread's next tree uses.
+#[derive(Debug)]
+pub(super) struct Nodes(Vec<Node>);
+
+thread_local!(static SPARE: Cell<Vec<Node>> = const { Cell::new(Vec::new()) });
+
+/// The most nodes whose memory is kept.
+const SPARE_NODES: usize = 1024;
+
+impl std::ops::Deref for Nodes {
+    type Target = [Node];
+
+    fn deref(&self) -> &[Node] {
+        &self.0
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        if self.0.capacity() <= SPARE_NODES {
+            let nodes = std::mem::take(&mut self.0);
+            // The thread may be about to end.
+            let _ = SPARE.try_with(|spare| spare.set(nodes));
+        }
+    }
 }
 
 struct Parser<'t> {
     text: &'t [u8],
     at: usize,
-    nodes: Vec<Node>,
+    nodes: &'t mut Vec<Node>,
     /// The innermost container that is open. While it is, `next` in its node is the container around it.
     open: u32,
     depth: usize,

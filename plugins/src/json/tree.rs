@@ -6,14 +6,14 @@
 use std::borrow::Cow;
 
 use super::Kind;
-use super::nodes::{Node, nodes};
+use super::nodes::{Node, Nodes, nodes};
 use super::value::decode;
 
 /// A text, and where its values are.
 #[derive(Debug)]
 pub struct Tree<'t> {
     text: &'t str,
-    nodes: Vec<Node>,
+    nodes: Nodes,
 }
 
 impl<'t> Tree<'t> {
@@ -128,6 +128,21 @@ impl<'a> Item<'a> {
         self.find(name).map_or(self.none(), |index| Item { index, ..self })
     }
 
+    /// As [`Item::get`], for several members in one pass.
+    pub fn get_all<const N: usize>(self, names: [&str; N]) -> [Item<'a>; N] {
+        let mut found = [self.none(); N];
+        let mut inner = self.inner(Kind::Object);
+        while let (Some(key), Some(value)) = (inner.next().and_then(Item::node), inner.next()) {
+            let plain = (!key.escaped).then(|| key.inner(self.tree.text));
+            for (name, found) in names.iter().zip(&mut found) {
+                if plain.map_or_else(|| key.is_text(self.tree.text, name), |plain| plain == *name) {
+                    *found = value;
+                }
+            }
+        }
+        found
+    }
+
     /// Whether an object has a member, be it `null`.
     pub fn has(self, name: &str) -> bool {
         self.find(name).is_some()
@@ -216,6 +231,8 @@ mod tests {
         prop_assert!(ours.members().count() >= members.len());
         for (name, theirs) in members {
             prop_assert!(ours.has(name));
+            let [first, none, last] = ours.get_all([name, "something else", name]);
+            prop_assert!(none.is_null() && first.bytes() == ours.get(name).bytes() && last.bytes() == first.bytes());
             same(ours.get(name), theirs)?;
         }
         prop_assert!(!ours.has("something else") && ours.get("something else").is_null());

@@ -20,6 +20,11 @@ fn message(value: Item<'_>) -> Message<'_> {
         return message;
     }
     let mut message = Message::by(Role::of(value));
+    // Most messages have nothing else.
+    if value.members().all(|(name, _)| matches!(name.as_ref(), "role" | "content")) {
+        add(&mut message, value.get("content"));
+        return message;
+    }
     // The model's reasoning and refusals come back next to the content.
     for name in ["reasoning_content", "content", "refusal"] {
         add(&mut message, value.get(name));

@@ -7,8 +7,13 @@ use crate::json::Item;
 /// Of `tools`, the older `functions`, Anthropic's `mcp_servers`, Azure's `data_sources` and chat's
 /// `web_search_options`.
 pub(super) fn names(body: Item<'_>) -> Vec<Cow<'_, str>> {
+    const LISTS: [&str; 4] = ["tools", "functions", "mcp_servers", "data_sources"];
     let mut names = Vec::new();
-    for list in ["tools", "functions", "mcp_servers", "data_sources"] {
+    // Most requests have none of them.
+    if !body.members().any(|(name, _)| LISTS.contains(&name.as_ref()) || name == "web_search_options") {
+        return names;
+    }
+    for list in LISTS {
         add(body.get(list), &mut names);
     }
     if body.get("web_search_options").is_object() {

@@ -18,10 +18,10 @@ use spillway_plugins::cache::{Asked, CacheOwner, Directive, Entry, Suits, may_ke
 use super::answer_copy::AnswerCopy;
 use super::copies::{Cached, Copies, PendingEntry};
 use super::intake_outcome::IntakeError;
-use super::offload::on_bytes;
+use super::offload::{is_short, on_bytes};
 use super::{guardrails, headers};
 use crate::balance::route::Member;
-use crate::cache::FlightState;
+use crate::cache::{AnswerCache, FlightState};
 use crate::config::{BackendAuth, CacheNamespace};
 use crate::gateway::Gateway;
 use crate::request::{BufferShare, Facts, Metering, ModelRequest, Reply, RequestBody, Timing};
@@ -164,6 +164,13 @@ pub(super) fn describe(copies: &Copies, head: &mut impl HeadFields) {
     }
 }
 
+/// Takes an answer that comes in one piece, which is sent next.
+pub(super) fn record_whole(copies: &mut Copies, whole: &Bytes) {
+    if let Some(record) = copies.cached.as_mut().and_then(|cached| cached.record.as_mut()) {
+        record.take(whole);
+    }
+}
+
 /// Takes a piece of an answer as it is sent. An answer that is too long is not cached.
 pub(super) fn record(copies: &mut Copies, piece: &Bytes) {
     let Some(cached) = &mut copies.cached else { return };
@@ -173,56 +180,65 @@ pub(super) fn record(copies: &mut Copies, piece: &Bytes) {
     cached.record = cached.record.take().filter(AnswerCopy::is_whole);
 }
 
+/// A whole answer, and what is known of it.
+pub(super) struct Whole<'w> {
+    pub(super) facts: &'w Facts,
+    pub(super) metering: &'w Metering,
+    pub(super) reply: &'w Reply,
+    /// The operation.
+    pub(super) api: Api,
+    /// The backend that answered.
+    pub(super) backend: &'w Arc<str>,
+}
+
 /// The answer is whole, and its last bytes are sent next: caches it, and lets the requests that wait for it continue.
-/// `target` is the operation and the backend that answered; `hidden` is the data of an event that this caller didn't
-/// ask for, but another one may.
-pub(super) async fn keep(
-    gateway: &Gateway,
-    facts: &Facts,
-    metering: &Metering,
-    copies: &mut Copies,
-    reply: &Reply,
-    target: (Api, &Arc<str>),
-    hidden: Option<Bytes>,
-) {
-    let (api, backend) = target;
-    let owner = facts.owner();
-    let (Some(cache), Some(cached)) = (&facts.runtime.cache, &mut copies.cached) else { return };
-    let (flight, record) = (cached.flight.take(), cached.record.take());
-    let whole = record.filter(|record| reply.status == Some(200) && record.is_whole()).map(AnswerCopy::bytes);
-    let whole = whole.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));
-    let mut share = BufferShare::new(&gateway.buffered);
-    let whole = whole.filter(|body| share.grow(cost(body)));
-    let body = match whole {
+/// `hidden` is the data of an event that this caller didn't ask for, but another one may.
+pub(super) async fn keep(gateway: &Gateway, whole: Whole<'_>, copies: &mut Copies, hidden: Option<Bytes>) {
+    let (Some(cache), Some(cached)) = (&whole.facts.runtime.cache, &mut copies.cached) else { return };
+    let record = cached.record.take().filter(|record| whole.reply.status == Some(200) && record.is_whole()).map(AnswerCopy::bytes);
+    let body = record.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));
+    let (api, streamed, keeping) = (whole.api, whole.reply.streamed, cache.rules.keeping);
+    let may = move |body: &[u8]| may_keep(api, body, streamed, keeping);
+    let may_keep = match &body {
+        // It is read at once, and becomes no tree of owned values: that takes little memory, and not for long.
+        Some(body) if !streamed && is_short(body) => may(body),
         Some(body) => {
-            let (streamed, keeping) = (reply.streamed, cache.rules.keeping);
-            let may = on_bytes(&gateway.turns, || owner, &body, move |body| may_keep(api, body, streamed, keeping)).await;
-            Some(body).filter(|_| may == Ok(true))
+            let mut share = BufferShare::new(&gateway.buffered);
+            // On the heap, so that short answers don't reserve memory for it.
+            share.grow(cost(body)) && Box::pin(on_bytes(&gateway.turns, || whole.facts.owner(), body, may)).await == Ok(true)
         }
-        None => None,
+        None => false,
     };
+    let body = body.filter(|_| may_keep);
     let state = if body.is_some() { FlightState::Stored } else { FlightState::NotKept };
     if let Some(body) = body {
-        let now = gateway.clock.wall().timestamp_millis();
-        let usage = metering.usage.map(|metered| metered.usage).unwrap_or_default();
-        let entry = Entry {
-            streamed: reply.streamed,
-            backend: Arc::clone(backend),
-            kept_at: now,
-            good_until: Entry::until(now, cache.rules.ttl),
-            input: usage.input,
-            output: usage.output,
-            body,
-        };
-        if let (Some(semantic), Some(PendingEntry { question, vector })) = (&cache.semantic, cached.lesson.take()) {
-            semantic.learn(question, vector, &entry, now);
-            cache.metrics.questions.set(i64::try_from(semantic.len()).unwrap_or(i64::MAX));
-        }
-        cache.put(cached.key, entry);
+        store(gateway, cache, cached, &whole, body);
     }
-    if let Some(flight) = flight {
+    if let Some(flight) = cached.flight.take() {
         flight.end(state);
     }
+}
+
+/// Caches an answer.
+fn store(gateway: &Gateway, cache: &AnswerCache, cached: &mut Cached, whole: &Whole<'_>, body: Bytes) {
+    let now = gateway.clock.wall().timestamp_millis();
+    let usage = whole.metering.usage.map(|metered| metered.usage).unwrap_or_default();
+    let mut entry = Entry {
+        streamed: whole.reply.streamed,
+        backend: Arc::clone(whole.backend),
+        kept_at: now,
+        good_until: Entry::until(now, cache.rules.ttl),
+        input: usage.input,
+        output: usage.output,
+        body,
+    };
+    if let (Some(semantic), Some(PendingEntry { question, vector })) = (&cache.semantic, cached.lesson.take()) {
+        // It may be a part of something larger, which would be kept with it.
+        entry.body = Bytes::copy_from_slice(&entry.body);
+        semantic.learn(question, vector, &entry, now);
+        cache.metrics.questions.set(i64::try_from(semantic.len()).unwrap_or(i64::MAX));
+    }
+    cache.put(cached.key, entry);
 }
 
 /// A stream with one more event before its end: the one that reports the usage.

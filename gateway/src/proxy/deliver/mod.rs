@@ -231,7 +231,10 @@ impl<'g> Deliverer<'_, '_, 'g> {
     async fn commit(&mut self, held: BodyPieces, over: bool) -> Result<(), Delivery> {
         let now = self.now();
         let first = now.since(self.attempt.state.began);
-        held.iter().for_each(|piece| self.record(piece));
+        match held.as_slice() {
+            [whole] if over => self.record_whole(whole),
+            pieces => pieces.iter().for_each(|piece| self.record(piece)),
+        }
         self.read_plain(&held, over, now).await;
         let Some(upstream) = self.exchange.fields() else {
             return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))));
@@ -303,22 +306,24 @@ impl<'g> Deliverer<'_, '_, 'g> {
         logged::record(&mut self.ctx.copies, &self.ctx.reply, piece);
     }
 
+    /// The same, for an answer in one piece that is sent next.
+    fn record_whole(&mut self, whole: &Bytes) {
+        cached::record_whole(&mut self.ctx.copies, whole);
+        logged::record_whole(&mut self.ctx.copies, &self.ctx.reply, whole);
+    }
+
     /// The answer is whole and its last bytes are sent next: it may be cached.
     async fn keep(&mut self, hidden: Option<Bytes>) {
         if self.ctx.copies.cached.is_some() {
             let model_request = self.attempt.model_request;
-            let target = (model_request.api, &model_request.model.route.members()[self.attempt.state.member].target.id.backend);
-            let keep = cached::keep(
-                self.attempt.gateway,
-                &self.ctx.facts,
-                &self.ctx.metering,
-                &mut self.ctx.copies,
-                &self.ctx.reply,
-                target,
-                hidden,
-            );
-            // On the heap, so that requests without a cache don't reserve memory for it.
-            Box::pin(keep).await;
+            let whole = cached::Whole {
+                facts: &self.ctx.facts,
+                metering: &self.ctx.metering,
+                reply: &self.ctx.reply,
+                api: model_request.api,
+                backend: &model_request.model.route.members()[self.attempt.state.member].target.id.backend,
+            };
+            cached::keep(self.attempt.gateway, whole, &mut self.ctx.copies, hidden).await;
         }
     }
 

@@ -85,7 +85,18 @@ fn an_answer_is_copied_in_its_form() {
     assert_eq!(of(true, &[]), None);
     let mut only_facts = copies(Level::Metadata);
     record(&mut only_facts, &Reply::default(), &Bytes::from_static(b"{}"));
+    record_whole(&mut only_facts, &Reply::default(), &Bytes::from_static(b"{}"));
     assert!(only_facts.logged.unwrap().answer.is_none());
+}
+
+#[test]
+fn an_answer_in_one_piece_is_recorded_whatever_its_length() {
+    for length in [1, SHORT, SHORT + 1, LONGEST_ANSWER + 1] {
+        let mut copies = copies(Level::Full);
+        record_whole(&mut copies, &Reply::default(), &Bytes::from(vec![b'x'; length]));
+        let part = copies.logged.unwrap().answer.and_then(Copied::part).unwrap();
+        assert_eq!((part.bytes.len(), part.cut), (length.min(LONGEST_ANSWER), length > LONGEST_ANSWER));
+    }
 }
 
 #[test]

@@ -159,6 +159,10 @@ fn secrets() -> Vec<String> {
         ("gl", "pat-"),
         ("xo", "xb-123-"),
         ("xo", "xp-"),
+        ("xo", "xa-"),
+        ("xo", "xr-"),
+        ("xo", "xs-"),
+        ("xo", "xe-"),
         ("sk", "_live_"),
         ("rk", "_live_"),
         ("AI", "za"),
@@ -270,6 +274,7 @@ fn these_stay() {
     let redactor = all();
     let texts = [
         "The quick brown fox jumps over the lazy dog.",
+        "xoxo, xox-Ab3dEf6hIj9lMn2p, xoxo-Ab3dEf6hIj9lMn2p, and xoxbAb3dEf6hIj9lMn2p xox",
         "Der Zug um 08:15 am 01.02.2024 kostet 1.234,56 EUR.",
         "Le 14/07/2024 à 20h30, place n° 12.",
         "El año 2019-2024 fue bueno; 3 de 4.",
@@ -445,6 +450,8 @@ const HOSTILE: &[&str] = &[
     "é",
     "'password=",
     "ghp_",
+    "xox",
+    "xoxb-",
     "x@y.zz ",
     "[email]",
 ];

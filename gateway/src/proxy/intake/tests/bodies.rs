@@ -99,9 +99,10 @@ async fn an_answer_that_is_known_is_given_at_once() {
     assert_eq!(first.outcome, Some(IntakeOutcome::Attempt));
     let answer = r#"{"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"hello"}}]}"#;
     first.ctx.reply.status = Some(200);
-    cached::record(&mut first.ctx.copies, &answer.into());
-    cached::keep(&gateway, &first.ctx.facts, &first.ctx.metering, &mut first.ctx.copies, &first.ctx.reply, (Api::Chat, &"a".into()), None)
-        .await;
+    cached::record_whole(&mut first.ctx.copies, &answer.into());
+    let ctx = &mut first.ctx;
+    let whole = cached::Whole { facts: &ctx.facts, metering: &ctx.metering, reply: &ctx.reply, api: Api::Chat, backend: &"a".into() };
+    cached::keep(&gateway, whole, &mut ctx.copies, None).await;
     let second = taken(&gateway, &request).await;
     assert_eq!((second.answered().0, second.got.as_ref().unwrap().text().as_str()), (200, answer));
     assert_eq!((second.ctx.reply.end, second.ctx.metering.booked), (End::Complete, true));

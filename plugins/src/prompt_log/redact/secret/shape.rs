@@ -9,6 +9,8 @@ use super::super::bytes::{run, starts_word};
 /// One issuer's tokens.
 struct Shape {
     prefix: &'static str,
+    /// If there are some: one of these letters follows the prefix, and a `-`.
+    then: &'static [u8],
     /// The fewest characters after the prefix, and the most.
     len: std::ops::RangeInclusive<usize>,
     letters: Letters,
@@ -45,14 +47,14 @@ impl Letters {
 const ANY: usize = usize::MAX;
 
 const fn shape(prefix: &'static str, fewest: usize, most: usize, letters: Letters) -> Shape {
-    Shape { prefix, len: fewest..=most, letters, mixed: false, keep: false }
+    Shape { prefix, then: b"", len: fewest..=most, letters, mixed: false, keep: false }
 }
 
 const fn mixed(prefix: &'static str, fewest: usize, letters: Letters) -> Shape {
     Shape { mixed: true, ..shape(prefix, fewest, ANY, letters) }
 }
 
-/// No prefix is the beginning of another one. Lengths are shorter than today's tokens, because tokens have become
+/// No prefix is the beginning of another one. The search takes half as long for at most 32 of them. Lengths are shorter than today's tokens, because tokens have become
 /// longer before.
 const SHAPES: &[Shape] = &[
     // OpenAI, Anthropic and similar ones
@@ -80,12 +82,7 @@ const SHAPES: &[Shape] = &[
     shape("github_pat_", 30, ANY, Letters::Url),
     mixed("glpat-", 16, Letters::Dotted),
     // Slack
-    mixed("xoxa-", 10, Letters::Url),
-    mixed("xoxb-", 10, Letters::Url),
-    mixed("xoxp-", 10, Letters::Url),
-    mixed("xoxr-", 10, Letters::Url),
-    mixed("xoxs-", 10, Letters::Url),
-    mixed("xoxe-", 10, Letters::Url),
+    Shape { then: b"abprse", ..mixed("xox", 10, Letters::Url) },
     mixed("xapp-", 20, Letters::Url),
     // Google
     mixed("AIza", 30, Letters::Url),
@@ -126,15 +123,16 @@ impl Shapes {
             if found.start() < done || !starts_word(bytes, found.start()) {
                 continue;
             }
+            let Some(begin) = shape.begin(bytes, found.end()) else { continue };
             let end = &mut ends[shape.letters as usize];
-            if *end < found.end() {
-                *end = run(bytes, found.end(), |byte| shape.letters.has(byte));
+            if *end < begin {
+                *end = run(bytes, begin, |byte| shape.letters.has(byte));
             }
-            let token = &bytes[found.end()..*end];
+            let token = &bytes[begin..*end];
             let token = &token[..token.len() - trailing(token)];
             if shape.matches(token) {
-                done = found.end() + token.len();
-                hit(if shape.keep { found.end() } else { found.start() }..done);
+                done = begin + token.len();
+                hit(if shape.keep { begin } else { found.start() }..done);
             }
         }
     }
@@ -145,6 +143,15 @@ const LOOK: usize = 256;
 const LOOK_DOT: usize = 4096;
 
 impl Shape {
+    /// Where a token begins whose prefix ends here.
+    fn begin(&self, bytes: &[u8], end: usize) -> Option<usize> {
+        match bytes.get(end..)? {
+            _ if self.then.is_empty() => Some(end),
+            [letter, b'-', ..] if self.then.contains(letter) => Some(end + 2),
+            _ => None,
+        }
+    }
+
     fn matches(&self, token: &[u8]) -> bool {
         // At least two dots, or one without a signature; no part is empty.
         let dots = match self.prefix {
