@@ -55,6 +55,8 @@ trait Kind {
 struct Mark;
 /// What can't be in a JSON string as it is: a quote, a backslash or a control character.
 struct Special;
+/// `_` and `.`.
+struct Joint;
 /// Digits.
 struct Digit;
 
@@ -80,6 +82,18 @@ impl Kind for Special {
     fn in_word(word: u64) -> u64 {
         // What turns the quote into the byte after the control characters leaves these below it.
         less(word ^ (ONES * u64::from(b'"' ^ b' ')), b' ' + 1) | equal(word, b'\\')
+    }
+}
+
+impl Kind for Joint {
+    #[inline]
+    fn in_block(block: i8x16) -> i8x16 {
+        equals(block, b'_') | equals(block, b'.')
+    }
+
+    #[inline]
+    fn in_word(word: u64) -> u64 {
+        equal(word, b'_') | equal(word, b'.')
     }
 }
 
@@ -155,7 +169,7 @@ pub(crate) fn special(bytes: &[u8]) -> Option<usize> {
 
 /// The first `_` or `.`.
 pub(crate) fn joint(bytes: &[u8]) -> Option<usize> {
-    first(bytes, |word| equal(word, b'_') | equal(word, b'.'))
+    first::<Joint>(bytes)
 }
 
 /// The first digit.
