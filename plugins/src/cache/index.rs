@@ -39,8 +39,8 @@ impl Index {
     /// Bytes for an answer, on average.
     pub(super) const ENTRY: usize = 3 * (size_of::<u32>() + 1);
 
-    /// Whether the table must grow before another place is added to so many. When it is half full, about one in a thousand
-    /// answers is lost because its bucket has too many.
+    /// Whether the table must grow before another place is added to so many. When it is half full, about two in a thousand
+    /// answers are lost because their buckets have too many.
     pub(super) fn is_full(&self, places: usize) -> bool {
         places >= self.tags.len() * WIDTH / 2
     }
