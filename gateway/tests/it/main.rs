@@ -70,6 +70,7 @@ mod traces;
 mod traffic;
 mod transform;
 mod two_ways;
+mod uncounted;
 mod upgrade;
 mod upgrade_limits;
 mod usage;

@@ -8,6 +8,7 @@ mod bound;
 mod estimate;
 mod output;
 mod socket;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -17,13 +18,17 @@ pub use bound::input_bound;
 pub use estimate::{answer_tokens, may_reason, prompt_tokens};
 pub use output::OutputMeter;
 pub use socket::{SocketEvent, SocketTap};
+pub use steps::Part;
 pub use tokenizer::{Encoding, Tokenizer, Unloadable};
+
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
 use crate::service_tier::ServiceTier;
+use steps::Steps;
 
 /// The source of a usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -112,7 +117,7 @@ pub struct Usage {
     /// Of the input: audio that was read from the provider's cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cached_audio: u64,
-    /// Of what was written to the provider's cache: for an hour.
+    /// Of what was written to the provider's cache: for an hour (Anthropic) or twelve (OpenAI).
     #[serde(skip_serializing_if = "is_zero")]
     pub cache_write_long: u64,
     /// Audio that is counted by its length, not in tokens.
@@ -134,52 +139,55 @@ impl Usage {
 
     /// Adds the usage of a further answer: a socket has many.
     pub fn add(&mut self, other: &Usage) {
-        let add = |sum: &mut u64, count: u64| *sum = sum.saturating_add(count);
-        add(&mut self.input, other.input);
-        add(&mut self.output, other.output);
-        add(&mut self.cached_input, other.cached_input);
-        add(&mut self.cache_write, other.cache_write);
-        add(&mut self.reasoning, other.reasoning);
-        add(&mut self.input_audio, other.input_audio);
-        add(&mut self.output_audio, other.output_audio);
-        add(&mut self.input_image, other.input_image);
-        add(&mut self.output_image, other.output_image);
-        add(&mut self.cached_audio, other.cached_audio);
-        add(&mut self.cache_write_long, other.cache_write_long);
-        add(&mut self.milliseconds, other.milliseconds);
-        add(&mut self.characters, other.characters);
-        add(&mut self.images, other.images);
+        *self = self.with(other, u64::saturating_add);
     }
 
     /// This usage, multiplied.
     #[must_use]
     pub fn times(&self, count: u64) -> Usage {
-        let times = |one: u64| one.saturating_mul(count);
+        self.with(self, |one, _| one.saturating_mul(count))
+    }
+
+    /// This usage without a part of it.
+    #[must_use]
+    pub fn without(&self, part: &Usage) -> Usage {
+        self.with(part, u64::saturating_sub)
+    }
+
+    /// The higher one of each count.
+    #[must_use]
+    pub fn most(&self, other: &Usage) -> Usage {
+        self.with(other, u64::max)
+    }
+
+    fn with(&self, other: &Usage, of: impl Fn(u64, u64) -> u64) -> Usage {
         Usage {
-            input: times(self.input),
-            output: times(self.output),
-            cached_input: times(self.cached_input),
-            cache_write: times(self.cache_write),
-            reasoning: times(self.reasoning),
-            input_audio: times(self.input_audio),
-            output_audio: times(self.output_audio),
-            input_image: times(self.input_image),
-            output_image: times(self.output_image),
-            cached_audio: times(self.cached_audio),
-            cache_write_long: times(self.cache_write_long),
-            milliseconds: times(self.milliseconds),
-            characters: times(self.characters),
-            images: times(self.images),
+            input: of(self.input, other.input),
+            output: of(self.output, other.output),
+            cached_input: of(self.cached_input, other.cached_input),
+            cache_write: of(self.cache_write, other.cache_write),
+            reasoning: of(self.reasoning, other.reasoning),
+            input_audio: of(self.input_audio, other.input_audio),
+            output_audio: of(self.output_audio, other.output_audio),
+            input_image: of(self.input_image, other.input_image),
+            output_image: of(self.output_image, other.output_image),
+            cached_audio: of(self.cached_audio, other.cached_audio),
+            cache_write_long: of(self.cache_write_long, other.cache_write_long),
+            milliseconds: of(self.milliseconds, other.milliseconds),
+            characters: of(self.characters, other.characters),
+            images: of(self.images, other.images),
         }
     }
 }
 
 /// Counts as reported; the largest value of each: a stream's counts are cumulative, and a later report may omit some,
 /// or have zeros.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reported {
     input: Option<u64>,
     output: Option<u64>,
+    /// Output that was reported before there was any: it is not the total.
+    early_output: Option<u64>,
     cached_input: Option<u64>,
     cache_write: Option<u64>,
     reasoning: Option<u64>,
@@ -191,7 +199,11 @@ pub struct Reported {
     milliseconds: Option<u64>,
     cached_audio: Option<u64>,
     image_tool: ImageTool,
+    /// On the heap, because few answers have them.
+    steps: Option<Box<Steps>>,
     service_tier: Option<ServiceTier>,
+    /// The tier that the answer's speed means.
+    speed: Option<ServiceTier>,
 }
 
 /// The usage of image generation within a response, which is not in the response's own counts.
@@ -226,12 +238,25 @@ impl Reported {
 
     /// The service tier that served the request, if the answer names it.
     pub fn service_tier(&self) -> Option<ServiceTier> {
-        self.service_tier
+        self.speed.or(self.service_tier)
     }
 
     /// Reads a `usage` object. Counts that are missing, null, or lower don't change the earlier ones.
     pub fn read(&mut self, text: &[u8], usage: &Value) {
         counts(text, usage, |key, value, number| match key {
+            b"iterations" => {
+                let steps = Steps::read(text, value);
+                // A later list has all of the earlier one's.
+                if steps.tokens() > 0 && self.steps.as_ref().is_none_or(|known| known.tokens() <= steps.tokens()) {
+                    self.steps = Some(Box::new(steps));
+                }
+            }
+            _ => self.read_count(text, key, value, number),
+        });
+    }
+
+    fn read_count(&mut self, text: &[u8], key: &[u8], value: &Value, number: Option<u64>) {
+        match key {
             b"prompt_tokens" | b"input_tokens" => raise(&mut self.input, number),
             b"completion_tokens" | b"output_tokens" => raise(&mut self.output, number),
             b"cache_read_input_tokens" => raise(&mut self.cached_input, number),
@@ -242,16 +267,16 @@ impl Reported {
                 }
             }),
             b"seconds" if value.kind == Kind::Number => {
-                let seconds: Option<f64> = std::str::from_utf8(value.bytes(text)).ok().and_then(|number| number.parse().ok());
-                let milliseconds = seconds.filter(|seconds| *seconds >= 0.0).map(|seconds| ((seconds * 1000.0).round() as u64).min(MOST));
+                let milliseconds = number_of(text, value).map(|seconds| ((seconds * 1000.0).round() as u64).min(MOST));
                 raise(&mut self.milliseconds, milliseconds);
             }
             b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => self.read_input(text, value),
             b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => self.read_output(text, value),
             // Anthropic names it here.
             b"service_tier" => self.read_service_tier(text, value),
+            b"speed" => self.speed = value.as_str(text).and_then(|speed| ServiceTier::of_speed(&speed)).or(self.speed),
             _ => {}
-        });
+        }
     }
 
     fn read_input(&mut self, text: &[u8], details: &Value) {
@@ -265,6 +290,12 @@ impl Reported {
                 }
             }),
             b"image_tokens" => raise(&mut self.input_image, number),
+            // The other ones are written for half an hour.
+            b"cache_write_tokens_details" => counts(text, value, |key, _, number| {
+                if key == b"ttl_12h_tokens" {
+                    raise(&mut self.cache_write_long, number);
+                }
+            }),
             _ => {}
         });
     }
@@ -278,28 +309,75 @@ impl Reported {
         });
     }
 
-    /// The usage of an answer that ended early: a vendor that reports counts from the beginning (Anthropic) has
-    /// reported all of the input, but hardly any of the output.
-    pub fn so_far(&self, api: Api, output: u64) -> Option<Usage> {
-        let usage = self.usage(api)?;
-        Some(Usage { output: usage.output.max(output), ..usage })
+    /// Adds what a further image of a stream used: each reports its own.
+    pub fn add_image(&mut self, text: &[u8], usage: &Value) {
+        let mut image = Reported::default();
+        image.read(text, usage);
+        let add = |sum: &mut Option<u64>, count: Option<u64>| *sum = sum.map_or(count, |sum| Some(sum.saturating_add(count.unwrap_or(0))));
+        add(&mut self.input, image.input);
+        add(&mut self.output, image.output);
+        add(&mut self.cached_input, image.cached_input);
+        add(&mut self.input_image, image.input_image);
+        add(&mut self.output_image, image.output_image);
+        self.service_tier = image.service_tier.or(self.service_tier);
     }
 
-    /// The counts, if any were reported; missing ones are zero.
+    /// What was reported so far came before any output: its count of output is not the total.
+    pub fn precedes_output(&mut self) {
+        raise(&mut self.early_output, self.output.take());
+    }
+
+    /// The parts of the usage that have prices of their own, if there are any.
+    pub fn parts(&self) -> Option<Arc<[Part]>> {
+        self.steps.as_ref().map(|steps| steps.parts()).filter(|parts| !parts.is_empty())
+    }
+
+    /// Whether the number of output tokens was reported.
+    pub fn tells_output(&self) -> bool {
+        self.output.is_some_and(|count| count > 0)
+    }
+
+    /// The counts of an answer that didn't report all of them, or not to its end (`whole`): what is missing is estimated.
+    /// A vendor that reports counts from the beginning (Anthropic) has then reported all of the input, but hardly any of
+    /// the output.
+    pub fn completed_by(&self, api: Api, estimate: Usage, whole: bool) -> Usage {
+        let usage = self.counted(api);
+        if usage.tokens() == 0 && usage.milliseconds == 0 {
+            return estimate;
+        }
+        let input = if usage.input == 0 { estimate.input } else { usage.input };
+        let output = if whole && self.tells_output() { usage.output } else { usage.output.max(estimate.output) };
+        Usage { input, output, ..usage }
+    }
+
+    /// The usage, if all of it was reported. A model that answers in text has read something and tells how much it has
+    /// written, so one of the two alone, or a zero for the input, is no report.
     pub fn usage(&self, api: Api) -> Option<Usage> {
-        if self.input.is_none() && self.output.is_none() && self.milliseconds.is_none() {
+        if self.input.is_none() && self.output.is_none() && self.milliseconds.is_none() && self.steps.is_none() {
             return None;
         }
+        let usage = self.counted(api);
+        let all = match api {
+            // A response that was cancelled at once has used nothing.
+            Api::Realtime => true,
+            Api::Chat | Api::Completions | Api::Responses | Api::Messages => usage.input > 0 && self.output.is_some(),
+            _ => usage.tokens() > 0 || usage.milliseconds > 0,
+        };
+        all.then_some(usage)
+    }
+
+    /// The counts; missing ones are zero.
+    fn counted(&self, api: Api) -> Usage {
         let tool = &self.image_tool;
         let tool_input = tool.input.or(tool.input_image).unwrap_or(0);
         // Its output is images, unless it reports otherwise.
         let tool_output = tool.output.or(tool.output_image).unwrap_or(0);
-        let output = self.output.unwrap_or(0);
+        let output = self.output.or(self.early_output).unwrap_or(0);
         // The output of the images API is images, unless it reports otherwise.
         let output_image = self.output_image.unwrap_or(if api.makes_images() { output } else { 0 });
         let (cached_input, cache_write) = (self.cached_input.unwrap_or(0), self.cache_write.unwrap_or(0));
         let apart = if api == Api::Messages { cached_input.saturating_add(cache_write) } else { 0 };
-        Some(Usage {
+        let usage = Usage {
             input: self.input.unwrap_or(0).saturating_add(apart).saturating_add(tool_input),
             output: output.saturating_add(tool_output),
             cached_input,
@@ -313,7 +391,8 @@ impl Reported {
             milliseconds: self.milliseconds.unwrap_or(0),
             cached_audio: self.cached_audio.unwrap_or(0),
             ..Usage::default()
-        })
+        };
+        self.steps.as_ref().map_or(usage, |steps| steps.complete(&usage))
     }
 }
 
@@ -339,8 +418,20 @@ fn raise(count: &mut Option<u64>, reported: Option<u64>) {
 /// Visits the members of `object`, if it is one, each with its number, if it is one.
 fn counts(text: &[u8], object: &Value, mut visit: impl FnMut(&[u8], &Value, Option<u64>)) {
     if object.kind == Kind::Object {
-        let _ = Reader::within(text, object).members(|key, value| visit(key, &value, value.as_u64(text).map(|count| count.min(MOST))));
+        let _ = Reader::within(text, object).members(|key, value| visit(key, &value, count(text, &value)));
     }
+}
+
+/// A count. Some servers write it as a decimal fraction (`12.0`).
+fn count(text: &[u8], value: &Value) -> Option<u64> {
+    let whole = || number_of(text, value).filter(|number| number.fract() == 0.0).map(|number| number as u64);
+    value.as_u64(text).or_else(whole).map(|count| count.min(MOST))
+}
+
+/// A number that is not negative.
+fn number_of(text: &[u8], value: &Value) -> Option<f64> {
+    let number = (value.kind == Kind::Number).then(|| value.bytes(text))?;
+    std::str::from_utf8(number).ok()?.parse().ok().filter(|number| *number >= 0.0)
 }
 
 /// Whether a stream of this API reports usage only if it is asked to (`stream_options`).

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use spillway_plugins::limits::Used;
 use spillway_plugins::prices::Money;
 use spillway_plugins::service_tier::ServiceTier;
-use spillway_plugins::tokens::{Metered, Usage};
+use spillway_plugins::tokens::{Metered, Part, Usage};
 
+use super::parts::{self, PricedPart, priced};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
@@ -17,7 +18,7 @@ use crate::ledger::{Cost, Row};
 use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::books::Books;
 use crate::request::ModelRequest;
-use crate::runtime::{Model, Spilled};
+use crate::runtime::{Model, Runtime, Spilled};
 
 /// An attempt to be booked: all that is known except its usage.
 pub(super) struct Charge {
@@ -29,6 +30,8 @@ pub(super) struct Charge {
     consumer: Option<Arc<LiveConsumer>>,
     /// The service tier that was asked for.
     asked: Option<ServiceTier>,
+    /// What it used at other prices.
+    parts: Vec<PricedPart>,
 }
 
 /// The most tokens that a request allows its answers to have together, if it sets a maximum.
@@ -74,7 +77,14 @@ impl Charge {
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
         let asked = model_request.service_tier_at(state.member);
-        Charge { row, model: Arc::clone(&model_request.model), member: state.member, spilled, consumer, asked }
+        let parts = books.metering.parts.as_deref().map_or_else(Vec::new, |parts| priced(&books.facts.runtime, &row.place, parts));
+        Charge { row, model: Arc::clone(&model_request.model), member: state.member, spilled, consumer, asked, parts }
+    }
+
+    /// Notes how the answer says that it was served.
+    pub(super) fn note_served(&mut self, runtime: &Runtime, tier: Option<ServiceTier>, parts: Option<&[Part]>) {
+        self.row.service_tier = tier;
+        self.parts = parts.map_or_else(Vec::new, |parts| priced(runtime, &self.row.place, parts));
     }
 
     /// The price of the deployment that served it.
@@ -85,7 +95,7 @@ impl Charge {
     /// Counts it in the metrics, and computes its cost.
     pub(super) fn count(&mut self, settled: Settled) -> Used {
         let metered = settled.metered();
-        let (cost, exact) = settled.cost(self.price(), self.row.service_tier, self.asked);
+        let (cost, exact) = parts::cost(settled, &self.parts, self.price(), self.row.service_tier, self.asked);
         self.model.members[self.member].metrics.count_usage(&metered, self.row.service_tier, cost);
         self.row.metered = metered;
         (self.row.cost, self.row.cost_estimated) = (cost, !exact);
@@ -130,6 +140,15 @@ impl Settled {
         match self {
             Settled::Reported(usage) => Metered::reported(usage),
             Settled::Estimated(usage) | Settled::Bound(usage) => Metered::estimated(usage),
+        }
+    }
+
+    /// Another usage, from the same source.
+    pub(super) fn of(self, usage: Usage) -> Self {
+        match self {
+            Settled::Reported(_) => Settled::Reported(usage),
+            Settled::Estimated(_) => Settled::Estimated(usage),
+            Settled::Bound(_) => Settled::Bound(usage),
         }
     }
 

@@ -10,6 +10,7 @@
 mod charge;
 mod estimate;
 mod evidence;
+mod parts;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -190,7 +191,7 @@ pub(super) fn book_attempt(
 /// What an attempt reported says nothing about the next one.
 fn forget(metering: &mut Metering) {
     (metering.usage, metering.service_tier, metering.whole, metering.plain) = (None, None, false, None);
-    (metering.so_far, metering.output) = (Reported::default(), OutputMeter::default());
+    (metering.so_far, metering.output, metering.length, metering.parts) = (Reported::default(), OutputMeter::default(), 0, None);
 }
 
 /// Books an attempt, and settles what was reserved for its request.
@@ -213,7 +214,8 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelReque
     if let Some(permit) = &mut books.metering.permit {
         permit.release_slot();
     }
-    let estimate = Estimate { charge, evidence, told: None, permit: books.metering.permit.take() };
+    let estimate =
+        Estimate { charge, evidence, told: None, permit: books.metering.permit.take(), runtime: Arc::clone(&books.facts.runtime) };
     estimate.hand_over(gateway);
 }
 
@@ -223,7 +225,7 @@ pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, sta
     books.metering.booked = true;
     let charge = Charge::new(books, model_request, state, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
     let evidence = Evidence::new(books, model_request, state);
-    Estimate { charge, evidence, told: None, permit: books.metering.permit.take() }
+    Estimate { charge, evidence, told: None, permit: books.metering.permit.take(), runtime: Arc::clone(&books.facts.runtime) }
 }
 
 /// Books an answer from the cache (`how`): it used nothing and costs nothing.
