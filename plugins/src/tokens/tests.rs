@@ -1,6 +1,9 @@
 use std::sync::LazyLock;
 
+use super::reported::MOST;
 use super::*;
+use crate::json::Reader;
+use crate::service_tier::ServiceTier;
 
 pub(super) static CL100K: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(Encoding::Cl100k).unwrap());
 pub(super) static O200K: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(Encoding::O200k).unwrap());

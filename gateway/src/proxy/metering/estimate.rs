@@ -6,8 +6,9 @@ use spillway_plugins::api::Api;
 use spillway_plugins::limits::Permit;
 use spillway_plugins::tokens::{OutputMeter, Reported, Usage};
 
-use super::charge::{Charge, Settled};
+use super::charge::Charge;
 use super::evidence::Evidence;
+use super::settled::Settled;
 use crate::gateway::Gateway;
 use crate::runtime::Runtime;
 

@@ -6,7 +6,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::{Encoding, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
-use super::charge::Settled;
+use super::settled::Settled;
 use crate::config::{DeploymentPrice, EstimateRule};
 use crate::ledger::MemberLabels;
 use crate::proxy::attempt_state::AttemptState;

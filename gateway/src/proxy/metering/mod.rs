@@ -11,6 +11,7 @@ mod charge;
 mod estimate;
 mod evidence;
 mod parts;
+mod settled;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,10 +33,11 @@ use crate::ledger::row::RequestId;
 use crate::ledger::{Cost, Ledger, MemberLabels, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
-use charge::{Charge, Settled};
+use charge::Charge;
 
 pub(super) use charge::cap;
 use evidence::Evidence;
+use settled::Settled;
 
 pub(super) use estimate::Estimate;
 pub(super) use evidence::KEPT;

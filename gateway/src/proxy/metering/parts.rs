@@ -4,7 +4,7 @@
 use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::{Part, Usage};
 
-use super::charge::Settled;
+use super::settled::Settled;
 use crate::config::DeploymentPrice;
 use crate::ledger::{Cost, MemberLabels};
 use crate::runtime::Runtime;
