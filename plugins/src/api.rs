@@ -98,6 +98,11 @@ impl Api {
         matches!(self, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages | Api::ImageGenerations)
     }
 
+    /// Whether its answers are texts.
+    pub fn answers_in_text(self) -> bool {
+        matches!(self, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Transcriptions | Api::Translations)
+    }
+
     /// Whether its answers are images.
     pub fn makes_images(self) -> bool {
         matches!(self, Api::ImageGenerations | Api::ImageEdits | Api::ImageVariations)

@@ -1,5 +1,7 @@
 //! Reads the few fields of a request body that the gateway uses, and their positions.
 
+mod picture;
+
 use std::ops::Range;
 
 use crate::api::Api;
@@ -7,6 +9,7 @@ use crate::json::{Encoded, JsonError, Kind, Reader, Value};
 use crate::names::{Ambiguity, REQUEST};
 use crate::objects::{self, DEEPER, References};
 use crate::service_tier::ServiceTier;
+pub use picture::Picture;
 
 /// Why a request body was refused. Every variant becomes a 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +119,10 @@ pub struct RequestFields {
     pub service_tier: Option<ServiceTier>,
     /// The range of that value in the body, whatever it is.
     pub service_tier_range: Option<Range<usize>>,
+    /// The tier that `speed` asks for (Anthropic).
+    pub speed: Option<ServiceTier>,
+    /// What it says of the images that it asks for.
+    pub picture: Picture,
     /// The number of completions (`n`).
     pub choices: Option<u64>,
     /// The number of prompts, if `prompt` is a list: each is completed.
@@ -282,6 +289,9 @@ impl Seen {
                 }
                 self.fields.service_tier_range = Some(value.range);
             }
+            Decoded::Quality => self.fields.picture.read_quality(&value.as_str(text).unwrap_or_default()),
+            Decoded::Size => self.fields.picture.read_size(&value.as_str(text).unwrap_or_default()),
+            Decoded::Speed => self.fields.speed = value.as_str(text).and_then(|speed| ServiceTier::of_speed(&speed)),
             Decoded::PromptCacheKey => {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }
@@ -327,6 +337,9 @@ enum Decoded<'k> {
     MaxOutputTokens,
     Choices(&'static str),
     ServiceTier,
+    Speed,
+    Quality,
+    Size,
     PromptCacheKey,
     Reasoning,
     StreamOptions,
@@ -359,6 +372,10 @@ impl<'k> Member<'k> {
             b"n" => Member::Decoded(Decoded::Choices("n")),
             b"best_of" => Member::Decoded(Decoded::Choices("best_of")),
             b"service_tier" => Member::Decoded(Decoded::ServiceTier),
+            b"quality" if value.kind == Kind::String => Member::Decoded(Decoded::Quality),
+            b"size" if value.kind == Kind::String => Member::Decoded(Decoded::Size),
+            // That of speech is a number.
+            b"speed" if value.kind == Kind::String => Member::Decoded(Decoded::Speed),
             b"prompt_cache_key" => Member::Decoded(Decoded::PromptCacheKey),
             b"reasoning_effort" | b"reasoning" | b"thinking" | b"enable_thinking" => Member::Decoded(Decoded::Reasoning),
             b"stream_options" => Member::Decoded(Decoded::StreamOptions),

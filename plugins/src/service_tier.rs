@@ -13,7 +13,7 @@ pub enum ServiceTier {
     Batch,
     /// Prepaid throughput at OpenAI.
     Scale,
-    /// The fastest one at OpenAI.
+    /// The fastest one at OpenAI, and Anthropic's fast mode.
     Ultrafast,
     /// One that is not known here.
     Other,
@@ -50,6 +50,12 @@ impl ServiceTier {
         }
     }
 
+    /// Reads what an answer or a request says of its speed, as Anthropic does. Its fast mode is not its tier `priority`,
+    /// which is paid in advance.
+    pub fn of_speed(text: &str) -> Option<Self> {
+        if matches!(text, "standard" | "") { None } else { Some(ServiceTier::Ultrafast) }
+    }
+
     /// Its name in requests, metrics, logs and the ledger.
     pub fn label(self) -> &'static str {
         match self {
@@ -76,6 +82,7 @@ mod tests {
         }
         assert_eq!(ServiceTier::read("fast"), Some(ServiceTier::Priority));
         assert_eq!(ServiceTier::read("standard"), Some(ServiceTier::Default));
+        assert_eq!((ServiceTier::of_speed("fast"), ServiceTier::of_speed("standard")), (Some(ServiceTier::Ultrafast), None));
         assert_eq!((ServiceTier::read("auto"), ServiceTier::read("turbo")), (None, Some(ServiceTier::Other)));
     }
 }

@@ -51,17 +51,17 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
             AnswerReader::Stream(watch) => {
                 watch.end();
                 let over = watch.state().finished || watch.state().done;
+                let reported = watch.state().reported.clone();
                 if over {
-                    estimate.set_reported(&watch.state().reported);
+                    estimate.set_reported(watch.state().usage(estimate.api()));
                 }
-                estimate.has_read(watch.take_output(), watch.state().reported, over);
+                estimate.has_read(watch.take_output(), reported, over);
             }
             AnswerReader::Plain(tap) => {
                 let reported = tap.read();
-                estimate.set_reported(&reported);
-                if let Some(output) = tap.take_output() {
-                    estimate.has_read(output, reported, whole);
-                }
+                estimate.set_reported(reported.usage(estimate.api()));
+                estimate.has_length(tap.length());
+                estimate.has_read(tap.take_output().unwrap_or_default(), reported, whole);
             }
         }
         drop(lease);

@@ -102,11 +102,11 @@ pub(super) fn may_use_model(facts: &Facts, api: Api, model: &str, pool: &PoolCon
     missing.map_or(Ok(()), |missing| Err(refusal(missing, model, &pool.name, api, &pool.roles, &pool.scopes)))
 }
 
-/// Whether the caller may ask for these service tiers: the body's, and that of a header which it may send.
+/// Whether the caller may ask for these service tiers: the body's, that of its speed, and that of a header which it may send.
 ///
 /// # Errors
 /// 403, with the tiers that it may ask for.
-pub(super) fn may_ask_for_tiers(facts: &Facts, tiers: [Option<ServiceTier>; 2]) -> Result<(), Refusal> {
+pub(super) fn may_ask_for_tiers(facts: &Facts, tiers: [Option<ServiceTier>; 3]) -> Result<(), Refusal> {
     let allowed = facts.consumer().and_then(|consumer| consumer.rights.service_tiers.as_ref());
     let Some(allowed) = allowed.filter(|_| !facts.internal) else { return Ok(()) };
     let refused = |tier: &ServiceTier| *tier != ServiceTier::Default && !allowed.contains(tier);

@@ -358,7 +358,9 @@ fn resolve_model(
         return Err(Refusal::Head { what: "x-ms-service-tier must not be repeated" });
     }
     let by_header = sends_tier.then(|| tier_in(session)).flatten();
-    may_ask_for_tiers(facts, [fields.service_tier, by_header])?;
+    // Who may be served before others may be served faster.
+    let by_speed = fields.speed.map(|_| ServiceTier::Priority);
+    may_ask_for_tiers(facts, [fields.service_tier, by_speed, by_header])?;
     let affinity_key = if pool.config.policy.uses_key() { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
     Ok(Box::new(ModelRequest {
         api: inference.api,

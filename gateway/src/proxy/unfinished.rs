@@ -45,11 +45,11 @@ impl AnswerReader {
     /// The answer ends here: notes the usage that it has reported so far.
     pub(super) fn end(self, metering: &mut Metering, api: Api) {
         if let AnswerReader::Stream(mut watch) = self {
-            let (finished, reported) = (watch.state().finished, watch.state().reported);
-            metering.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
-            metering.service_tier = reported.service_tier();
-            metering.whole = finished;
-            metering.so_far = reported;
+            let state = watch.state();
+            metering.usage = state.usage(api).filter(|_| state.finished).map(Metered::reported);
+            metering.note_served(&state.reported);
+            metering.whole = state.finished;
+            metering.so_far = state.reported.clone();
             metering.output = watch.take_output();
         }
     }

@@ -2,8 +2,10 @@
 //! reported.
 
 use spillway_plugins::api::Api;
+use spillway_plugins::prices::{Money, Price};
 use spillway_plugins::tokens::{Usage, input_bound};
 
+use crate::config::DeploymentPrice;
 use crate::request::{Facts, ModelRequest, RequestBody};
 
 /// Larger than any limit; sums of it don't overflow.
@@ -11,6 +13,21 @@ const MOST: u64 = 1 << 48;
 
 /// Fewest bytes that a second of audio takes, in any format.
 const BYTES_PER_SECOND: u64 = 1000;
+
+/// Tokens of speech for so many bytes of text, as a fraction: a model that is billed for them speaks 14 characters a second,
+/// of a language with longer ones fewer, and a second is 20 tokens.
+const SPOKEN: (u64, u64) = (3, 2);
+
+/// The audio tokens of so many bytes of text, if it is spoken.
+pub(super) fn spoken(bytes: u64) -> u64 {
+    (bytes.saturating_mul(SPOKEN.0) / SPOKEN.1).min(MOST)
+}
+
+/// Whether one of the members may be billed by tokens: it has no price of another `unit`.
+fn takes_tokens(model_request: &ModelRequest, unit: fn(&Price) -> Option<Money>) -> bool {
+    let by_unit = |price: &DeploymentPrice| price.by_use().and_then(unit).is_some();
+    model_request.model.members.iter().any(|member| !member.price.as_ref().is_some_and(by_unit))
+}
 
 /// Upper bound of the tokens in the prompt of this body.
 pub(super) fn input(model_request: &ModelRequest, body: &[u8]) -> u64 {
@@ -25,8 +42,14 @@ pub(super) fn usage(model_request: &ModelRequest, input: u64, bytes: usize, assu
         return Usage::default();
     }
     let api = model_request.api;
-    let output = model_request.fields.completion_cap(api, assumed).min(MOST);
     let bytes = bytes as u64;
+    let output = match api {
+        Api::Speech if takes_tokens(model_request, |price| price.character) => spoken(bytes),
+        _ if api.makes_images() && takes_tokens(model_request, |price| price.image) => {
+            model_request.fields.completion_cap(api, model_request.fields.picture.tokens()).min(MOST)
+        }
+        _ => model_request.fields.completion_cap(api, assumed).min(MOST),
+    };
     Usage {
         input: input.min(MOST),
         output,

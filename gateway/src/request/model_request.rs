@@ -42,7 +42,7 @@ impl ModelRequest {
 
     /// The service tier in which it is sent to a member, if any is asked for: the member's, or the caller's.
     pub fn service_tier_at(&self, member: usize) -> Option<ServiceTier> {
-        self.own_tier_of(member).or(self.fields.service_tier)
+        self.own_tier_of(member).or(self.fields.speed).or(self.fields.service_tier)
     }
 
     /// The service tier that a member's requests are sent in, whatever their callers ask for. Only chats and responses

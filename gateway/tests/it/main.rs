@@ -71,6 +71,7 @@ mod traces;
 mod traffic;
 mod transform;
 mod two_ways;
+mod uncounted;
 mod upgrade;
 mod upgrade_limits;
 mod usage;

@@ -38,6 +38,8 @@ pub enum ValuePosition {
     Said,
     /// Counts: numbers and objects of them, and the service tier among them.
     Counts,
+    /// The list of an answer's steps among its counts: their kinds, models and counts.
+    Steps,
     /// An error: everything is copied, long strings in part.
     Error,
     /// A short value: a type, a name, a number.
@@ -48,15 +50,16 @@ impl ValuePosition {
     /// The length of the excerpt up to which it is copied.
     fn room(self) -> usize {
         match self {
-            ValuePosition::Said | ValuePosition::Choices => MOST_OF_ALL,
+            ValuePosition::Said | ValuePosition::Choices | ValuePosition::Steps => MOST_OF_ALL,
             ValuePosition::Root | ValuePosition::Carried | ValuePosition::Counts | ValuePosition::Error | ValuePosition::Short => MOST,
         }
     }
 
     /// The place of the members of such an object, whatever the reader wants.
-    fn within(self) -> Option<ValuePosition> {
+    fn within(self, key: &[u8]) -> Option<ValuePosition> {
         match self {
-            ValuePosition::Said | ValuePosition::Counts | ValuePosition::Error => Some(self),
+            ValuePosition::Counts if key == b"iterations" => Some(ValuePosition::Steps),
+            ValuePosition::Said | ValuePosition::Counts | ValuePosition::Steps | ValuePosition::Error => Some(self),
             ValuePosition::Root | ValuePosition::Carried | ValuePosition::Choices | ValuePosition::Short => None,
         }
     }
@@ -231,7 +234,7 @@ impl Excerpt {
                 Next::Member | Next::Colon | Next::Value(_) if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => 1,
                 Next::Colon => {
                     let place = self.frames.last().map(|frame| frame.place).filter(|_| self.key.len() <= LONGEST_KEY);
-                    let wanted = place.and_then(|place| place.within().or_else(|| (self.want)(place, &self.key)));
+                    let wanted = place.and_then(|place| place.within(&self.key).or_else(|| (self.want)(place, &self.key)));
                     self.next = if byte == b':' { Next::Value(wanted) } else { Next::Over };
                     1
                 }
@@ -283,11 +286,16 @@ impl Excerpt {
             self.taken.len() < place.room()
                 && match byte {
                     b'{' => self.frames.len() < DEEPEST && *place != ValuePosition::Short,
-                    // A list of choices, or a list within the model's text.
+                    // A list of choices or steps, or a list within the model's text.
                     b'[' => {
-                        self.frames.len() < DEEPEST && matches!(place, ValuePosition::Choices | ValuePosition::Said | ValuePosition::Error)
+                        self.frames.len() < DEEPEST
+                            && matches!(place, ValuePosition::Choices | ValuePosition::Said | ValuePosition::Steps | ValuePosition::Error)
                     }
-                    b'"' => *place != ValuePosition::Counts || self.key == b"service_tier",
+                    b'"' => match place {
+                        ValuePosition::Counts => matches!(self.key.as_slice(), b"service_tier" | b"speed"),
+                        ValuePosition::Steps => matches!(self.key.as_slice(), b"type" | b"model"),
+                        _ => true,
+                    },
                     _ => true,
                 }
         };

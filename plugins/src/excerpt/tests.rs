@@ -32,6 +32,20 @@ fn what_is_wanted_is_taken_and_the_rest_is_not() {
 }
 
 #[test]
+fn the_steps_of_an_answer_are_taken_and_what_follows_them_too() {
+    let step =
+        json!({ "type": "compaction", "model": "m", "input_tokens": 5, "note": "x", "cache_creation": { "ephemeral_1h_input_tokens": 1 } });
+    let taken = json!({ "type": "compaction", "model": "m", "input_tokens": 5, "cache_creation": { "ephemeral_1h_input_tokens": 1 } });
+    let text = json!({ "content": ["x"], "usage": { "input_tokens": 1, "iterations": [step, 7, step], "speed": "fast", "list": [1], "output_tokens": 2 } });
+    let expected = json!({ "usage": { "input_tokens": 1, "iterations": [taken, 7, taken], "speed": "fast", "output_tokens": 2 } });
+    assert_eq!(serde_json::from_slice::<Value>(of(usage, &text.to_string(), 9).text()).unwrap(), expected);
+    // However many there are, the counts behind them have room.
+    let text = format!(r#"{{"usage":{{"iterations":[{}],"output_tokens":2}}}}"#, vec![step.to_string(); 5000].join(","));
+    let taken: Value = serde_json::from_slice(of(usage, &text, 1000).text()).unwrap();
+    assert!(taken["usage"]["output_tokens"] == 2 && taken["usage"]["iterations"].as_array().unwrap().len() > 60, "{taken}");
+}
+
+#[test]
 fn long_strings_are_cut_at_a_character_and_the_rest_is_counted() {
     for unit in ["a", "é", "\u{1f600}", "\"", "\\", "\n"] {
         for lead in ["", "b", "bb", "bbb", "bbbb", "bbbbb"] {
@@ -81,7 +95,7 @@ fn arbitrary_json() -> impl Strategy<Value = Value> {
         (600usize..900).prop_map(|length| Value::from("é\"".repeat(length))),
     ];
     leaf.prop_recursive(4, 40, 6, |inner| {
-        let key = prop_oneof!["usage", "response", "type", "delta", "choices", "error", "\\PC{0,8}", "k{60}"];
+        let key = prop_oneof!["usage", "iterations", "model", "response", "type", "delta", "choices", "error", "\\PC{0,8}", "k{60}"];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
             proptest::collection::vec((key, inner), 0..6).prop_map(|members| members.into_iter().collect::<Value>()),

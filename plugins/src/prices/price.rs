@@ -14,10 +14,25 @@ pub struct TokenPrices {
     pub cached_input: Option<Money>,
     /// Of input written to the provider's cache. Default: as other input.
     pub cache_write: Option<Money>,
-    /// Of input written to the cache for an hour. Default: as other writes.
+    /// Of input written to the cache for an hour or longer. Default: as other writes.
     pub cache_write_long: Option<Money>,
     /// Of reasoning. Default: as other output.
     pub reasoning: Option<Money>,
+}
+
+impl TokenPrices {
+    /// These prices, multiplied.
+    pub(super) fn times(&self, factor: f64) -> Self {
+        let times = |price: Option<Money>| price.and_then(|price| Money::from_usd(price.usd() * factor));
+        TokenPrices {
+            input: times(self.input),
+            output: times(self.output),
+            cached_input: times(self.cached_input),
+            cache_write: times(self.cache_write),
+            cache_write_long: times(self.cache_write_long),
+            reasoning: times(self.reasoning),
+        }
+    }
 }
 
 /// The prices of one service tier.

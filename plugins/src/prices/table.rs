@@ -110,7 +110,11 @@ fn price(model: &str, fields: &Map<String, Value>) -> Result<Price, TableError> 
             output: field(&format!("output_cost_per_token{suffix}"))?,
             cached_input: field(&format!("cache_read_input_token_cost{suffix}"))?,
             cache_write: field(&format!("cache_creation_input_token_cost{suffix}"))?,
-            cache_write_long: field(&format!("cache_creation_input_token_cost_above_1hr{suffix}"))?,
+            // An hour at Anthropic, twelve at OpenAI.
+            cache_write_long: match field(&format!("cache_creation_input_token_cost_above_1hr{suffix}"))? {
+                Some(price) => Some(price),
+                None => field(&format!("cache_creation_input_token_cost_above_12hr{suffix}"))?,
+            },
             reasoning: field(&format!("output_cost_per_reasoning_token{suffix}"))?,
         })
     };
@@ -134,9 +138,16 @@ fn price(model: &str, fields: &Map<String, Value>) -> Result<Price, TableError> 
             tiers.push(prices);
         }
     }
+    let (own, long) = (tokens("")?, long("")?);
+    // Anthropic's fast mode has the usual prices, multiplied.
+    let fast = fields.get("provider_specific_entry").and_then(|entry| entry.get("fast")).and_then(Value::as_f64);
+    if let Some(factor) = fast.filter(|factor| *factor > 0.0) {
+        let long = long.iter().map(|(above, prices)| (*above, prices.times(factor))).collect();
+        tiers.push(TierPrices { tier: ServiceTier::Ultrafast, tokens: own.times(factor), long });
+    }
     Ok(Price {
-        tokens: tokens("")?,
-        long: long("")?,
+        tokens: own,
+        long,
         tiers,
         input_audio: field("input_cost_per_audio_token")?,
         cached_audio: field("cache_read_input_audio_token_cost")?,

@@ -124,3 +124,23 @@ fn the_shipped_table_has_tiers() {
     }
     assert!(price.cost(&usage, Some(ServiceTier::Flex)).unwrap().money > usd(2.0), "a long prompt costs more");
 }
+
+#[test]
+fn what_is_written_to_a_cache_for_twelve_hours_has_its_price() {
+    let table = PriceTable::shipped().unwrap();
+    let price = table.get("gpt-5.6").unwrap();
+    let of = |input: u64, long: u64| cost(price, &Usage { input, cache_write: input, cache_write_long: long, ..Usage::default() });
+    assert_eq!((of(200_000, 0), of(200_000, 200_000)), (Some(usd(1.0)), Some(usd(2.0))));
+    assert_eq!(of(300_000, 300_000), Some(usd(6.0)), "of a long prompt");
+}
+
+#[test]
+fn the_fast_mode_multiplies_the_usual_prices() {
+    let table = PriceTable::shipped().unwrap();
+    let price = table.get("claude-opus-4-8").unwrap();
+    let usage = Usage { input: 1000, cached_input: 400, output: 100, ..Usage::default() };
+    let usual = price.cost(&usage, None).unwrap().money;
+    assert_eq!(price.cost(&usage, Some(ServiceTier::Ultrafast)), Some(TierCost { money: usual + usual, exact: true }));
+    // Its tier for throughput that is paid in advance is another one.
+    assert_eq!(price.cost(&usage, Some(ServiceTier::Priority)), Some(TierCost { money: usual, exact: false }));
+}

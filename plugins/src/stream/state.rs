@@ -1,10 +1,11 @@
 //! The state of a stream, and the result of reading an event.
 
 use super::shape::Found;
+use crate::api::Api;
 use crate::json::{Kind, Value};
 use crate::objects::Made;
 use crate::retry::{Fault, classify_event};
-use crate::tokens::{OutputMeter, Reported};
+use crate::tokens::{OutputMeter, Reported, Usage};
 
 /// The state of a stream so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +36,12 @@ pub struct StreamState {
 }
 
 impl StreamState {
+    /// The usage, if all of it was reported. Nothing is no report of the text that was seen.
+    pub fn usage(&self, api: Api) -> Option<Usage> {
+        let texts = matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
+        self.reported.usage(api).filter(|usage| usage.output > 0 || !texts || self.output.is_empty())
+    }
+
     /// Measures a value that is output, if it is a text.
     pub(super) fn output(&mut self, data: &[u8], value: &Value, found: &mut Found) {
         if value.kind == Kind::String {

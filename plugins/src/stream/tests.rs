@@ -138,8 +138,25 @@ fn the_usage_of_every_kind_of_stream_is_read() {
     let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":6}}"#;
     let expected = Usage { input: 12, output: 6, cached_input: 7, ..Usage::default() };
     assert_eq!(usage(Api::Messages, &[started, delta]), Some(expected));
+    // What was reported before the output is not all of it.
+    assert_eq!(usage(Api::Messages, &[started]), None);
+    assert_eq!(usage(Api::Messages, &[started, r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#]), None);
+    assert_eq!(usage(Api::Messages, &[r#"{"type":"message_start","message":{"usage":{}}}"#, delta]), None, "there was a prompt");
+    let image = r#"{"type":"image_generation.completed","b64_json":"x","usage":{"input_tokens":5,"output_tokens":100}}"#;
+    let images = Usage { input: 15, output: 300, output_image: 300, ..Usage::default() };
+    assert_eq!(usage(Api::ImageGenerations, &[image; 3]), Some(images), "each image reports its own");
     let done = r#"{"type":"transcript.text.done","text":"x","usage":{"type":"tokens","input_tokens":5,"output_tokens":6}}"#;
     assert_eq!(usage(Api::Transcriptions, &[done]), counts(5, 6));
+}
+
+#[test]
+fn no_output_is_no_report_of_a_text() {
+    let usage = |events: &[&str]| watch(Api::Chat, events).usage(Api::Chat).map(|usage| usage.output);
+    let none = r#"data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":0}}"#;
+    let text = r#"data: {"choices":[{"index":0,"delta":{"content":"hello"},"finish_reason":"stop"}]}"#;
+    assert_eq!(usage(&[none]), Some(0));
+    assert_eq!(usage(&[none, text]), None);
+    assert_eq!(usage(&[none, text, r#"data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":6}}"#]), Some(6));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::tokens::Reported;
 
 /// Reads one event. Returns whether it could be read.
 pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut Choices, found: &mut Found) -> bool {
-    let (mut kind, mut failed, mut stopped, mut item) = (None, false, false, None);
+    let (mut kind, mut failed, mut stopped, mut item, mut image) = (None, false, false, None, None);
     let data = &event.data;
     let read = Reader::new(data).strict().members(|key, value| match key {
         b"type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
@@ -29,6 +29,7 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
         }
         b"message" if api == Api::Messages => {
             nested_usage(data, &value, &mut state.reported);
+            state.reported.precedes_output();
             container(data, &value, state);
             if state.stored {
                 state.made.message(data, &value);
@@ -39,6 +40,7 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
             state.made.block(data, &value);
             found.more();
         }
+        b"usage" if api.makes_images() => image = Some(value),
         b"usage" => {
             state.reported.read(data, &value);
             found.more();
@@ -69,6 +71,11 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
     let kind = kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned());
     if let ("response.created", Some(response)) = (kind.as_str(), &created) {
         state.response = objects::own_name(data, response);
+    }
+    match image {
+        Some(usage) if kind.ends_with(".completed") => state.reported.add_image(data, &usage),
+        Some(usage) => state.reported.read(data, &usage),
+        None => {}
     }
     if failed || stopped || !is_delta(api, &kind) {
         found.more();

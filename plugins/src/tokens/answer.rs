@@ -14,18 +14,27 @@ use crate::json::{Reader, Value};
 
 /// Reads an answer that arrives in pieces, in constant memory.
 #[derive(Debug, Default)]
-pub struct AnswerUsage(Option<Box<Excerpt>>);
+pub struct AnswerUsage {
+    excerpt: Option<Box<Excerpt>>,
+    length: u64,
+}
 
 impl AnswerUsage {
     /// Reads the next piece.
     pub fn push(&mut self, piece: &[u8]) {
-        self.0.get_or_insert_with(|| Box::new(Excerpt::new(excerpt::usage))).push(piece);
+        self.length += piece.len() as u64;
+        self.excerpt.get_or_insert_with(|| Box::new(Excerpt::new(excerpt::usage))).push(piece);
+    }
+
+    /// The number of bytes so far.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// What the answer has reported so far.
     pub fn read(&self) -> Reported {
         let mut reported = Reported::default();
-        if let Some(excerpt) = &self.0 {
+        if let Some(excerpt) = &self.excerpt {
             let text = excerpt.text();
             // Members before the end of an incomplete text have been read.
             let _ = Reader::new(text).members(|key, value| reported.read_member(text, key, &value));

@@ -7,6 +7,7 @@ mod answer;
 mod bound;
 mod estimate;
 mod output;
+mod reported;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -16,14 +17,13 @@ pub use answer::{AnswerUsage, read_whole};
 pub use bound::input_bound;
 pub use estimate::{answer_tokens, may_reason, prompt_tokens};
 pub use output::OutputMeter;
+pub use reported::{Part, Reported};
 pub use socket::{SocketEvent, SocketTap};
 pub use tokenizer::{Encoding, Tokenizer, Unloadable};
 
 use serde::Serialize;
 
 use crate::api::Api;
-use crate::json::{Kind, Reader, Value};
-use crate::service_tier::ServiceTier;
 
 /// The source of a usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -112,7 +112,7 @@ pub struct Usage {
     /// Of the input: audio that was read from the provider's cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cached_audio: u64,
-    /// Of what was written to the provider's cache: for an hour.
+    /// Of what was written to the provider's cache: for an hour (Anthropic) or twelve (OpenAI).
     #[serde(skip_serializing_if = "is_zero")]
     pub cache_write_long: u64,
     /// Audio that is counted by its length, not in tokens.
@@ -134,212 +134,44 @@ impl Usage {
 
     /// Adds the usage of a further answer: a socket has many.
     pub fn add(&mut self, other: &Usage) {
-        let add = |sum: &mut u64, count: u64| *sum = sum.saturating_add(count);
-        add(&mut self.input, other.input);
-        add(&mut self.output, other.output);
-        add(&mut self.cached_input, other.cached_input);
-        add(&mut self.cache_write, other.cache_write);
-        add(&mut self.reasoning, other.reasoning);
-        add(&mut self.input_audio, other.input_audio);
-        add(&mut self.output_audio, other.output_audio);
-        add(&mut self.input_image, other.input_image);
-        add(&mut self.output_image, other.output_image);
-        add(&mut self.cached_audio, other.cached_audio);
-        add(&mut self.cache_write_long, other.cache_write_long);
-        add(&mut self.milliseconds, other.milliseconds);
-        add(&mut self.characters, other.characters);
-        add(&mut self.images, other.images);
+        *self = self.with(other, u64::saturating_add);
     }
 
     /// This usage, multiplied.
     #[must_use]
     pub fn times(&self, count: u64) -> Usage {
-        let times = |one: u64| one.saturating_mul(count);
+        self.with(self, |one, _| one.saturating_mul(count))
+    }
+
+    /// This usage without a part of it.
+    #[must_use]
+    pub fn without(&self, part: &Usage) -> Usage {
+        self.with(part, u64::saturating_sub)
+    }
+
+    /// The higher one of each count.
+    #[must_use]
+    pub fn most(&self, other: &Usage) -> Usage {
+        self.with(other, u64::max)
+    }
+
+    fn with(&self, other: &Usage, of: impl Fn(u64, u64) -> u64) -> Usage {
         Usage {
-            input: times(self.input),
-            output: times(self.output),
-            cached_input: times(self.cached_input),
-            cache_write: times(self.cache_write),
-            reasoning: times(self.reasoning),
-            input_audio: times(self.input_audio),
-            output_audio: times(self.output_audio),
-            input_image: times(self.input_image),
-            output_image: times(self.output_image),
-            cached_audio: times(self.cached_audio),
-            cache_write_long: times(self.cache_write_long),
-            milliseconds: times(self.milliseconds),
-            characters: times(self.characters),
-            images: times(self.images),
+            input: of(self.input, other.input),
+            output: of(self.output, other.output),
+            cached_input: of(self.cached_input, other.cached_input),
+            cache_write: of(self.cache_write, other.cache_write),
+            reasoning: of(self.reasoning, other.reasoning),
+            input_audio: of(self.input_audio, other.input_audio),
+            output_audio: of(self.output_audio, other.output_audio),
+            input_image: of(self.input_image, other.input_image),
+            output_image: of(self.output_image, other.output_image),
+            cached_audio: of(self.cached_audio, other.cached_audio),
+            cache_write_long: of(self.cache_write_long, other.cache_write_long),
+            milliseconds: of(self.milliseconds, other.milliseconds),
+            characters: of(self.characters, other.characters),
+            images: of(self.images, other.images),
         }
-    }
-}
-
-/// Counts as reported; the largest value of each: a stream's counts are cumulative, and a later report may omit some,
-/// or have zeros.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reported {
-    input: Option<u64>,
-    output: Option<u64>,
-    cached_input: Option<u64>,
-    cache_write: Option<u64>,
-    reasoning: Option<u64>,
-    input_audio: Option<u64>,
-    output_audio: Option<u64>,
-    input_image: Option<u64>,
-    output_image: Option<u64>,
-    cache_write_long: Option<u64>,
-    milliseconds: Option<u64>,
-    cached_audio: Option<u64>,
-    image_tool: ImageTool,
-    service_tier: Option<ServiceTier>,
-}
-
-/// The usage of image generation within a response, which is not in the response's own counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct ImageTool {
-    input: Option<u64>,
-    output: Option<u64>,
-    input_image: Option<u64>,
-    output_image: Option<u64>,
-}
-
-impl Reported {
-    /// Reads a member of an answer, or of the response in an event, if it contains counts.
-    pub fn read_member(&mut self, text: &[u8], key: &[u8], value: &Value) {
-        match key {
-            b"usage" => self.read(text, value),
-            b"service_tier" => self.read_service_tier(text, value),
-            b"tool_usage" => counts(text, value, |key, value, _| {
-                if key == b"image_gen" {
-                    self.image_tool.read(text, value);
-                }
-            }),
-            _ => {}
-        }
-    }
-
-    /// Reads the service tier that an answer names. The last one counts: a response's first events may not know it yet.
-    pub fn read_service_tier(&mut self, text: &[u8], value: &Value) {
-        let named = value.as_str(text).and_then(|name| ServiceTier::read(&name));
-        self.service_tier = named.or(self.service_tier);
-    }
-
-    /// The service tier that served the request, if the answer names it.
-    pub fn service_tier(&self) -> Option<ServiceTier> {
-        self.service_tier
-    }
-
-    /// Reads a `usage` object. Counts that are missing, null, or lower don't change the earlier ones.
-    pub fn read(&mut self, text: &[u8], usage: &Value) {
-        counts(text, usage, |key, value, number| match key {
-            b"prompt_tokens" | b"input_tokens" => raise(&mut self.input, number),
-            b"completion_tokens" | b"output_tokens" => raise(&mut self.output, number),
-            b"cache_read_input_tokens" => raise(&mut self.cached_input, number),
-            b"cache_creation_input_tokens" => raise(&mut self.cache_write, number),
-            b"cache_creation" => counts(text, value, |key, _, number| {
-                if key == b"ephemeral_1h_input_tokens" {
-                    raise(&mut self.cache_write_long, number);
-                }
-            }),
-            b"seconds" if value.kind == Kind::Number => {
-                let seconds: Option<f64> = std::str::from_utf8(value.bytes(text)).ok().and_then(|number| number.parse().ok());
-                let milliseconds = seconds.filter(|seconds| *seconds >= 0.0).map(|seconds| ((seconds * 1000.0).round() as u64).min(MOST));
-                raise(&mut self.milliseconds, milliseconds);
-            }
-            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => self.read_input(text, value),
-            b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => self.read_output(text, value),
-            // Anthropic names it here.
-            b"service_tier" => self.read_service_tier(text, value),
-            _ => {}
-        });
-    }
-
-    fn read_input(&mut self, text: &[u8], details: &Value) {
-        counts(text, details, |key, value, number| match key {
-            b"cached_tokens" => raise(&mut self.cached_input, number),
-            b"cache_write_tokens" => raise(&mut self.cache_write, number),
-            b"audio_tokens" => raise(&mut self.input_audio, number),
-            b"cached_tokens_details" => counts(text, value, |key, _, number| {
-                if key == b"audio_tokens" {
-                    raise(&mut self.cached_audio, number);
-                }
-            }),
-            b"image_tokens" => raise(&mut self.input_image, number),
-            _ => {}
-        });
-    }
-
-    fn read_output(&mut self, text: &[u8], details: &Value) {
-        counts(text, details, |key, _, number| match key {
-            b"reasoning_tokens" | b"thinking_tokens" => raise(&mut self.reasoning, number),
-            b"audio_tokens" => raise(&mut self.output_audio, number),
-            b"image_tokens" => raise(&mut self.output_image, number),
-            _ => {}
-        });
-    }
-
-    /// The usage of an answer that ended early: a vendor that reports counts from the beginning (Anthropic) has
-    /// reported all of the input, but hardly any of the output.
-    pub fn so_far(&self, api: Api, output: u64) -> Option<Usage> {
-        let usage = self.usage(api)?;
-        Some(Usage { output: usage.output.max(output), ..usage })
-    }
-
-    /// The counts, if any were reported; missing ones are zero.
-    pub fn usage(&self, api: Api) -> Option<Usage> {
-        if self.input.is_none() && self.output.is_none() && self.milliseconds.is_none() {
-            return None;
-        }
-        let tool = &self.image_tool;
-        let tool_input = tool.input.or(tool.input_image).unwrap_or(0);
-        // Its output is images, unless it reports otherwise.
-        let tool_output = tool.output.or(tool.output_image).unwrap_or(0);
-        let output = self.output.unwrap_or(0);
-        // The output of the images API is images, unless it reports otherwise.
-        let output_image = self.output_image.unwrap_or(if api.makes_images() { output } else { 0 });
-        let (cached_input, cache_write) = (self.cached_input.unwrap_or(0), self.cache_write.unwrap_or(0));
-        let apart = if api == Api::Messages { cached_input.saturating_add(cache_write) } else { 0 };
-        Some(Usage {
-            input: self.input.unwrap_or(0).saturating_add(apart).saturating_add(tool_input),
-            output: output.saturating_add(tool_output),
-            cached_input,
-            cache_write,
-            reasoning: self.reasoning.unwrap_or(0),
-            input_audio: self.input_audio.unwrap_or(0),
-            output_audio: self.output_audio.unwrap_or(0),
-            input_image: self.input_image.unwrap_or(0).saturating_add(tool.input_image.unwrap_or(0).min(tool_input)),
-            output_image: output_image.saturating_add(tool.output_image.unwrap_or(tool_output).min(tool_output)),
-            cache_write_long: self.cache_write_long.unwrap_or(0),
-            milliseconds: self.milliseconds.unwrap_or(0),
-            cached_audio: self.cached_audio.unwrap_or(0),
-            ..Usage::default()
-        })
-    }
-}
-
-impl ImageTool {
-    fn read(&mut self, text: &[u8], usage: &Value) {
-        let mut told = Reported::default();
-        told.read(text, usage);
-        raise(&mut self.input, told.input);
-        raise(&mut self.output, told.output);
-        raise(&mut self.input_image, told.input_image);
-        raise(&mut self.output_image, told.output_image);
-    }
-}
-
-/// The largest count that is accepted from one answer: sums of what backends report must not overflow.
-const MOST: u64 = 1 << 32;
-
-/// Raises a count to what was reported, if that is more.
-fn raise(count: &mut Option<u64>, reported: Option<u64>) {
-    *count = (*count).max(reported);
-}
-
-/// Visits the members of `object`, if it is one, each with its number, if it is one.
-fn counts(text: &[u8], object: &Value, mut visit: impl FnMut(&[u8], &Value, Option<u64>)) {
-    if object.kind == Kind::Object {
-        let _ = Reader::within(text, object).members(|key, value| visit(key, &value, value.as_u64(text).map(|count| count.min(MOST))));
     }
 }
 

@@ -1,6 +1,9 @@
 use std::sync::LazyLock;
 
+use super::reported::MOST;
 use super::*;
+use crate::json::Reader;
+use crate::service_tier::ServiceTier;
 
 pub(super) static CL100K: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(Encoding::Cl100k).unwrap());
 pub(super) static O200K: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(Encoding::O200k).unwrap());
@@ -35,9 +38,14 @@ fn nothing_reported_is_not_nothing_used() {
     for nothing in ["null", "{}", r#"{"type":"duration","seconds":"3"}"#, "7", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":"7"}"#] {
         assert_eq!(of(Api::Chat, nothing), None, "{nothing}");
     }
-    assert_eq!(of(Api::Chat, r#"{"prompt_tokens":0,"completion_tokens":0}"#), Some(Usage::default()), "a zero that is reported is a count");
+    let zeros = r#"{"prompt_tokens":0,"completion_tokens":0}"#;
+    for api in [Api::Chat, Api::Completions, Api::Responses, Api::Messages, Api::Embeddings, Api::ImageGenerations] {
+        assert_eq!(of(api, zeros), None, "no answer is made of nothing");
+    }
+    assert_eq!(of(Api::Realtime, zeros), Some(Usage::default()), "a turn that was cancelled");
     let huge = format!(r#"{{"input_tokens":{},"cache_read_input_tokens":{}}}"#, u64::MAX, u64::MAX);
-    assert_eq!(of(Api::Messages, &huge).map(|usage| usage.input), Some(2 << 32), "nobody is believed everything");
+    let huge = read_whole(format!(r#"{{"usage":{huge}}}"#).as_bytes()).counted(Api::Messages);
+    assert_eq!(huge.input, 2 << 32, "nobody is believed everything");
 }
 
 #[test]
@@ -96,6 +104,9 @@ fn what_is_not_counted_in_tokens_is_read_too() {
     let anthropic = r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":2}"#;
     let expected = Usage { input: 10, output: 2, cache_write: 9, cache_write_long: 4, ..Usage::default() };
     assert_eq!(of(Api::Messages, anthropic), Some(expected));
+    let kept = r#"{"input_tokens":10,"input_tokens_details":{"cache_write_tokens":9,"cache_write_tokens_details":{"ttl_12h_tokens":7,"ttl_30m_tokens":2}},"output_tokens":2}"#;
+    let expected = Usage { input: 10, output: 2, cache_write: 9, cache_write_long: 7, ..Usage::default() };
+    assert_eq!(of(Api::Responses, kept), Some(expected));
 }
 
 #[test]
@@ -227,8 +238,117 @@ fn the_service_tier_is_found_wherever_it_is_named() {
         (format!(r#"{{"service_tier":"auto",{usage}}}"#), None),
         (r#"{"service_tier":"flex","choices":[]}"#.to_owned(), Some(ServiceTier::Flex)),
         (r#"{"usage":{"input_tokens":1,"output_tokens":2,"service_tier":"batch"},"id":"m"}"#.to_owned(), Some(ServiceTier::Batch)),
+        (r#"{"usage":{"input_tokens":1,"speed":"fast","service_tier":"standard"}}"#.to_owned(), Some(ServiceTier::Ultrafast)),
+        (r#"{"usage":{"input_tokens":1,"speed":"standard","service_tier":"batch"}}"#.to_owned(), Some(ServiceTier::Batch)),
         (format!("{{{usage}}}"), None),
     ] {
         assert_eq!(tier(&answer), expected, "{answer:.80}");
+    }
+}
+
+#[test]
+fn one_half_is_no_report_and_is_completed() {
+    let estimate = Usage { input: 70, output: 300, characters: 9, ..Usage::default() };
+    let completed = |text: &str, whole: bool| {
+        let reported = read_whole(format!(r#"{{"usage":{text}}}"#).as_bytes());
+        let usage = reported.completed_by(Api::Chat, estimate, whole);
+        (reported.usage(Api::Chat).is_some(), usage.input, usage.output)
+    };
+    assert_eq!(completed(r#"{"prompt_tokens":1000}"#, true), (false, 1000, 300));
+    assert_eq!(completed(r#"{"completion_tokens":500}"#, true), (false, 70, 500));
+    assert_eq!(completed(r#"{"completion_tokens":100}"#, true), (false, 70, 100), "the whole of it");
+    assert_eq!(completed(r#"{"completion_tokens":100}"#, false), (false, 70, 300), "there may be more");
+    assert_eq!(completed(r#"{"prompt_tokens":0,"completion_tokens":0}"#, true), (false, 70, 300));
+    assert_eq!(completed(r#"{"prompt_tokens":5,"completion_tokens":0}"#, true), (true, 5, 300));
+    assert_eq!(Reported::default().completed_by(Api::Chat, estimate, true), estimate);
+    let cached = r#"{"usage":{"input_tokens":0,"cache_read_input_tokens":40,"output_tokens":3}}"#;
+    assert_eq!(read_whole(cached.as_bytes()).usage(Api::Messages).map(|usage| usage.input), Some(40), "all of it was cached");
+}
+
+#[test]
+fn counts_may_be_written_as_fractions() {
+    let expected = Some(Usage { input: 1000, output: 500, ..Usage::default() });
+    for counts in [r#"{"prompt_tokens":1000.0,"completion_tokens":500}"#, r#"{"prompt_tokens":1e3,"completion_tokens":5.0E+2}"#] {
+        assert_eq!(of(Api::Chat, counts), expected, "{counts}");
+    }
+    for wrong in [r#"{"prompt_tokens":1.5,"completion_tokens":5}"#, r#"{"prompt_tokens":-1000,"completion_tokens":5}"#] {
+        assert_eq!(of(Api::Chat, wrong), None, "{wrong}");
+    }
+    let huge = of(Api::Chat, r#"{"prompt_tokens":1000000000000000000000000000000,"completion_tokens":1e300}"#).unwrap();
+    assert_eq!((huge.input, huge.output), (MOST, MOST));
+}
+
+fn step(kind: &str, model: Option<&str>, input: u64, output: u64) -> serde_json::Value {
+    let mut step = serde_json::json!({ "type": kind, "input_tokens": input, "output_tokens": output,
+        "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
+        "cache_creation": { "ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0 } });
+    if let Some(model) = model {
+        step["model"] = model.into();
+    }
+    step
+}
+
+#[test]
+fn steps_beside_the_answers_own_counts_are_added() {
+    let of = |steps: &[serde_json::Value], input: u64, output: u64| {
+        let usage = serde_json::json!({ "input_tokens": input, "iterations": steps, "output_tokens": output }).to_string();
+        of(Api::Messages, &usage).map(|usage| (usage.input, usage.output))
+    };
+    let compaction = step("compaction", None, 180_000, 3500);
+    let message = step("message", None, 23_000, 1000);
+    assert_eq!(of(&[compaction.clone(), message], 23_000, 1000), Some((203_000, 4500)));
+    assert_eq!(of(&[compaction], 0, 0), Some((180_000, 3500)), "only a summary");
+    // The own counts have the first step's input, and all of the output.
+    let advised = [step("message", None, 412, 89), step("advisor_message", Some("big"), 823_000, 1612), step("message", None, 1348, 442)];
+    assert_eq!(of(&advised, 412, 531), Some((412 + 1348 + 823_000, 531 + 1612)));
+    let fallback = [step("message", None, 1, 1), step("fallback_message", Some("big"), 100_000, 1000)];
+    assert_eq!(of(&fallback, 100_000, 1000), Some((100_001, 1001)));
+    assert_eq!(of(&[], 5, 6), Some((5, 6)));
+    for wrong in ["7", "null", "{}", "[1,[{}],null]", r#"[{"type":7,"input_tokens":"x"}]"#] {
+        let usage = format!(r#"{{"input_tokens":5,"output_tokens":6,"iterations":{wrong}}}"#);
+        assert_eq!(super::tests::of(Api::Messages, &usage), Some(Usage { input: 5, output: 6, ..Usage::default() }), "{wrong}");
+    }
+}
+
+#[test]
+fn parts_with_other_prices_are_told_apart() {
+    let steps = [
+        step("message", None, 10, 1),
+        step("compaction", None, 500, 20),
+        step("advisor_message", Some("big"), 300, 30),
+        step("fallback_message", Some("small"), 40, 4),
+    ];
+    let usage = serde_json::json!({ "usage": { "input_tokens": 40, "output_tokens": 5, "iterations": steps } }).to_string();
+    let reported = read_whole(usage.as_bytes());
+    let parts: Vec<_> = reported
+        .parts()
+        .unwrap()
+        .iter()
+        .map(|part| (part.model.as_deref().map(str::to_owned), part.usage.input, part.usage.output))
+        .collect();
+    assert_eq!(parts, [(None, 500, 20), (Some("big".to_owned()), 300, 30), (Some("small".to_owned()), 40, 4)]);
+    assert!(read_whole(br#"{"usage":{"input_tokens":40,"output_tokens":5}}"#).parts().is_none());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_step_is_lost_whatever_the_pieces(
+        steps in proptest::collection::vec((0usize..4, 0u64..1_000_000, 0u64..10_000, proptest::bool::ANY), 1..30), size in 1usize..400
+    ) {
+        let kinds = ["message", "compaction", "advisor_message", "fallback_message"];
+        let list: Vec<_> = steps.iter().map(|(kind, input, output, named)| step(kinds[*kind], named.then_some("a-model"), *input, *output)).collect();
+        let own = |kind: usize| !matches!(kind, 1 | 2);
+        let sum = |of: fn(&(usize, u64, u64, bool)) -> u64, all: bool| steps.iter().filter(|step| all || own(step.0)).map(of).sum::<u64>();
+        let (input, output) = (sum(|step| step.1, false), sum(|step| step.2, false));
+        let answer = serde_json::json!({ "content": [], "usage": { "input_tokens": input, "iterations": list, "output_tokens": output } }).to_string();
+        let mut pieces = AnswerUsage::default();
+        answer.as_bytes().chunks(size).for_each(|piece| pieces.push(piece));
+        let usage = pieces.read().counted(Api::Messages);
+        proptest::prop_assert_eq!((usage.input, usage.output), (sum(|step| step.1, true), sum(|step| step.2, true)));
+        proptest::prop_assert_eq!(pieces.read(), read_whole(answer.as_bytes()));
+        // The parts are parts.
+        let mut parts = Usage::default();
+        pieces.read().parts().iter().flat_map(|parts| parts.iter()).for_each(|part| parts.add(&part.usage));
+        proptest::prop_assert!(parts.input <= usage.input && parts.output <= usage.output);
     }
 }

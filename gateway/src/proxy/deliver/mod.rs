@@ -97,6 +97,11 @@ pub(super) async fn deliver(
     }
     let is_object = success && !coded && model_request.object.is_none() && model_request.api.answers_with_an_object();
     let delivered = delivery.plain(prefix, json, is_object).await;
+    if let Some(tap) = &mut delivery.tap
+        && !delivery.ctx.metering.booked
+    {
+        delivery.ctx.metering.length = tap.length();
+    }
     if delivered == Delivery::CallerLeft && delivery.drains() {
         delivery.ctx.unfinished.reading = delivery.tap.take().map(AnswerReader::Plain);
     }
@@ -211,9 +216,9 @@ impl<'g> Deliverer<'_, '_, 'g> {
         begun && !self.ctx.metering.booked && self.ctx.facts.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
     }
 
-    /// Notes the service tier that an answer names. Returns its usage.
+    /// Notes how an answer says that it was served. Returns its usage.
     fn reported(&mut self, reported: &Reported) -> Option<Metered> {
-        self.ctx.metering.service_tier = reported.service_tier();
+        self.ctx.metering.note_served(reported);
         reported.usage(self.attempt.model_request.api).map(Metered::reported)
     }
 

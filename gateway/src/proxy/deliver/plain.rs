@@ -136,7 +136,9 @@ impl Deliverer<'_, '_, '_> {
             return Some(fault);
         }
         self.attempt.state.said = upstream_message::of(&whole);
-        // Nothing of a failed plain answer has been paid for.
+        // What it reports has been paid for. Without that it counts as nothing: the model has written nothing.
+        let reported = read_whole(&whole);
+        self.ctx.metering.usage = self.reported(&reported);
         Some(if fault == ReplaceReason::Failed { ReplaceReason::NoAnswer } else { fault })
     }
 
@@ -149,13 +151,18 @@ impl Deliverer<'_, '_, '_> {
         }
     }
 
-    /// Notes the usage that an answer reported or, if it didn't, the output of a compressed stream.
+    /// Notes the usage that an answer reported or, if it didn't report all of it, what else is known.
     fn note_plain(&mut self, reported: Option<Reported>) {
-        self.ctx.metering.usage = reported.and_then(|reported| self.reported(&reported));
-        if self.ctx.metering.usage.is_none()
-            && let Some(output) = self.tap.as_mut().and_then(Tap::take_output)
-        {
-            self.ctx.metering.output = output;
+        self.ctx.metering.usage = reported.as_ref().and_then(|reported| self.reported(reported));
+        if self.ctx.metering.usage.is_some() {
+            return;
+        }
+        self.ctx.metering.so_far = reported.unwrap_or_default();
+        if let Some(tap) = &mut self.tap {
+            self.ctx.metering.length = tap.length();
+            if let Some(output) = tap.take_output() {
+                self.ctx.metering.output = output;
+            }
         }
     }
 
@@ -176,12 +183,10 @@ impl Deliverer<'_, '_, '_> {
         self.ctx.metering.whole = over;
         if over {
             let plain = self.tap.as_ref().is_some_and(Tap::is_plain);
-            if self.ctx.metering.usage.is_none()
-                && plain
-                && !self.attempt.state.filtered
-                && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT
-            {
-                self.ctx.metering.plain = Some(held.concat().into());
+            if self.ctx.metering.usage.is_none() && plain && !self.attempt.state.filtered {
+                let length = held.iter().map(Bytes::len).sum::<usize>();
+                self.ctx.metering.length = length as u64;
+                self.ctx.metering.plain = (length <= metering::KEPT).then(|| held.concat().into());
             }
             self.ctx.timing.note_first(self.ctx.facts.arrived, now);
             self.book(now).await;

@@ -8,6 +8,7 @@ use pingora::http::ResponseHeader;
 use spillway_plugins::retry;
 use spillway_plugins::sse;
 use spillway_plugins::stream::{StreamState, StreamWatch};
+use spillway_plugins::tokens::Metered;
 use tracing::warn;
 
 use super::Deliverer;
@@ -295,13 +296,13 @@ impl Deliverer<'_, '_, '_> {
     /// Notes what a stream has reported so far.
     pub(super) fn note_stream(&mut self, watch: &mut StreamWatch) {
         self.ctx.metering.whole = watch.state().finished;
-        self.ctx.metering.service_tier = watch.state().reported.service_tier();
+        self.ctx.metering.note_served(&watch.state().reported);
         // What is reported before the end may not be the total.
         if watch.state().finished || watch.state().done {
-            self.ctx.metering.usage = self.reported(&watch.state().reported);
+            self.ctx.metering.usage = watch.state().usage(self.attempt.model_request.api).map(Metered::reported);
         }
         if self.ctx.metering.usage.is_none() {
-            self.ctx.metering.so_far = watch.state().reported;
+            self.ctx.metering.so_far = watch.state().reported.clone();
             self.ctx.metering.output = watch.take_output();
         }
     }

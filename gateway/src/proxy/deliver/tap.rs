@@ -56,7 +56,7 @@ impl Tap {
         match self.watch() {
             Some(watch) => {
                 watch.end();
-                watch.state().reported
+                watch.state().reported.clone()
             }
             None => match self {
                 Tap::Compressed(decoder) => match decoder.inner() {
@@ -64,6 +64,18 @@ impl Tap {
                     _ => Reported::default(),
                 },
                 _ => Reported::default(),
+            },
+        }
+    }
+
+    /// How many bytes of a plain answer were read here, as far as they could be decoded.
+    pub(in crate::proxy) fn length(&mut self) -> u64 {
+        match self {
+            Tap::Plain(usage) => usage.length(),
+            Tap::Events(_) => 0,
+            Tap::Compressed(decoder) => match decoder.inner() {
+                Some(Inner::Plain(usage)) => usage.length(),
+                _ => 0,
             },
         }
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use spillway_plugins::limits::Used;
 use spillway_plugins::prices::Money;
 use spillway_plugins::service_tier::ServiceTier;
-use spillway_plugins::tokens::{Metered, Usage};
+use spillway_plugins::tokens::{Metered, Part, Usage};
 
+use super::parts::{self, PricedPart, priced};
+use super::settled::Settled;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
@@ -17,7 +19,7 @@ use crate::ledger::{Cost, Row};
 use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::books::Books;
 use crate::request::ModelRequest;
-use crate::runtime::{Model, Spilled};
+use crate::runtime::{Model, Runtime, Spilled};
 
 /// An attempt to be booked: all that is known except its usage.
 pub(super) struct Charge {
@@ -29,6 +31,8 @@ pub(super) struct Charge {
     consumer: Option<Arc<LiveConsumer>>,
     /// The service tier that was asked for.
     asked: Option<ServiceTier>,
+    /// What it used at other prices.
+    parts: Vec<PricedPart>,
 }
 
 /// The most tokens that a request allows its answers to have together, if it sets a maximum.
@@ -74,7 +78,14 @@ impl Charge {
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
         let asked = model_request.service_tier_at(state.member);
-        Charge { row, model: Arc::clone(&model_request.model), member: state.member, spilled, consumer, asked }
+        let parts = books.metering.parts.as_deref().map_or_else(Vec::new, |parts| priced(&books.facts.runtime, &row.place, parts));
+        Charge { row, model: Arc::clone(&model_request.model), member: state.member, spilled, consumer, asked, parts }
+    }
+
+    /// Notes how the answer says that it was served.
+    pub(super) fn note_served(&mut self, runtime: &Runtime, tier: Option<ServiceTier>, parts: Option<&[Part]>) {
+        self.row.service_tier = tier;
+        self.parts = parts.map_or_else(Vec::new, |parts| priced(runtime, &self.row.place, parts));
     }
 
     /// The price of the deployment that served it.
@@ -85,7 +96,7 @@ impl Charge {
     /// Counts it in the metrics, and computes its cost.
     pub(super) fn count(&mut self, settled: Settled) -> Used {
         let metered = settled.metered();
-        let (cost, exact) = settled.cost(self.price(), self.row.service_tier, self.asked);
+        let (cost, exact) = parts::cost(settled, &self.parts, self.price(), self.row.service_tier, self.asked);
         self.model.members[self.member].metrics.count_usage(&metered, self.row.service_tier, cost);
         self.row.metered = metered;
         (self.row.cost, self.row.cost_estimated) = (cost, !exact);
@@ -111,51 +122,5 @@ impl Charge {
             ledger.write(self.row);
         }
         used
-    }
-}
-
-/// The usage that is booked for an attempt, and where it comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
-    /// Reported by the backend.
-    Reported(Usage),
-    /// Estimated from the texts, if all of them were seen.
-    Estimated(Usage),
-    /// The upper bound.
-    Bound(Usage),
-}
-
-impl Settled {
-    pub(super) fn metered(self) -> Metered {
-        match self {
-            Settled::Reported(usage) => Metered::reported(usage),
-            Settled::Estimated(usage) | Settled::Bound(usage) => Metered::estimated(usage),
-        }
-    }
-
-    /// The cost in the service tier that the answer names, or else that was asked for; and whether all prices of that
-    /// tier are known.
-    pub(super) fn cost(self, price: Option<&DeploymentPrice>, named: Option<ServiceTier>, asked: Option<ServiceTier>) -> (Cost, bool) {
-        let price = match price {
-            Some(DeploymentPrice::Hourly(Some(money))) => return (Cost::Hourly(*money), true),
-            // Whatever it costs, this use of it costs nothing.
-            Some(DeploymentPrice::Hourly(None)) => return (Cost::Known(Money::default()), true),
-            Some(DeploymentPrice::ByUse(price)) => price,
-            None => return (Cost::Unknown, true),
-        };
-        let (tier, certain) = match (named, asked) {
-            (Some(named), _) => (Some(named), true),
-            // It may have been served at the usual price.
-            (None, Some(ServiceTier::Flex)) => (None, false),
-            (None, asked) => (asked, asked.is_none_or(|asked| asked == ServiceTier::Default)),
-        };
-        // A kind of token without a price is charged at the highest price of the others.
-        let (usage, known) = match self {
-            Settled::Reported(usage) | Settled::Estimated(usage) => (usage, price.cost(&usage, tier)),
-            Settled::Bound(usage) => (usage, None),
-        };
-        let exact = certain && known.is_none_or(|cost| cost.exact);
-        let money = known.map(|cost| cost.money).or_else(|| Some(price.at_most(&usage, tier)).filter(|money| money.0 > 0));
-        (money.map_or(Cost::Unknown, Cost::Known), exact)
     }
 }

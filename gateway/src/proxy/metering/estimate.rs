@@ -1,11 +1,16 @@
 //! An estimate, which is made by a thread of its own: a tokenizer takes longer than a request should wait.
 
+use std::sync::Arc;
+
+use spillway_plugins::api::Api;
 use spillway_plugins::limits::Permit;
 use spillway_plugins::tokens::{OutputMeter, Reported, Usage};
 
-use super::charge::{Charge, Settled};
+use super::charge::Charge;
 use super::evidence::Evidence;
+use super::settled::Settled;
 use crate::gateway::Gateway;
+use crate::runtime::Runtime;
 
 /// An estimate that is still to be made and booked.
 pub(in crate::proxy) struct Estimate {
@@ -14,6 +19,8 @@ pub(in crate::proxy) struct Estimate {
     /// The usage that the answer reported, if it did.
     pub(super) told: Option<Usage>,
     pub(super) permit: Option<Permit>,
+    /// The config of the request.
+    pub(super) runtime: Arc<Runtime>,
 }
 
 impl Estimate {
@@ -39,16 +46,25 @@ impl Estimate {
 
     /// Adds what was read since: more text, and more reported usage. `whole`: the answer ended.
     pub(in crate::proxy) fn has_read(&mut self, output: OutputMeter, so_far: Reported, whole: bool) {
-        self.charge.row.service_tier = so_far.service_tier();
+        self.charge.note_served(&self.runtime, so_far.service_tier(), so_far.parts().as_deref());
         self.evidence.output = output;
         self.evidence.so_far = so_far;
         self.evidence.whole = whole;
     }
 
-    /// The answer has reported its usage after all.
-    pub(in crate::proxy) fn set_reported(&mut self, reported: &Reported) {
-        self.told = reported.usage(self.evidence.api);
-        self.charge.row.service_tier = reported.service_tier();
+    /// The answer has reported its usage after all, if it has.
+    pub(in crate::proxy) fn set_reported(&mut self, usage: Option<Usage>) {
+        self.told = usage;
+    }
+
+    /// So many bytes of a plain answer were read.
+    pub(in crate::proxy) fn has_length(&mut self, length: u64) {
+        self.evidence.length = length;
+    }
+
+    /// The API that was called.
+    pub(in crate::proxy) fn api(&self) -> Api {
+        self.evidence.api
     }
 
     /// Like [`Estimate::book`], but without tokenizing any text.

@@ -6,7 +6,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::{Encoding, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
-use super::charge::Settled;
+use super::settled::Settled;
 use crate::config::{DeploymentPrice, EstimateRule};
 use crate::ledger::MemberLabels;
 use crate::proxy::attempt_state::AttemptState;
@@ -32,10 +32,12 @@ pub(super) struct Evidence {
     filtered: bool,
     /// The measured text of a stream.
     pub(super) output: OutputMeter,
-    /// Usage that a stream has reported before it broke.
+    /// Usage that was reported, but not all of it.
     pub(super) so_far: Reported,
     /// A plain answer that reports no usage.
     answer: Option<Bytes>,
+    /// The length of such an answer.
+    pub(super) length: u64,
     /// The caller asked for a stream's usage in a way that servers read differently: the usage may have been left out
     /// for that reason.
     oddly_asked: bool,
@@ -54,8 +56,9 @@ impl Evidence {
             whole: books.metering.whole,
             filtered: state.filtered,
             output: std::mem::take(&mut books.metering.output),
-            so_far: books.metering.so_far,
+            so_far: books.metering.so_far.clone(),
             answer: books.metering.plain.take(),
+            length: books.metering.length,
             oddly_asked: model_request.fields.stream && model_request.fields.stream_options == StreamOptions::Odd,
             reasons: model_request.fields.reasoning == Some(true),
             rule: books.facts.runtime.config.usage.estimate,
@@ -67,12 +70,14 @@ impl Evidence {
     pub(super) fn bound(&self) -> Settled {
         let seen = self.seen();
         let output = if self.filtered { 0 } else { self.bound.output.max(seen) };
-        Settled::Bound(self.so_far.so_far(self.api, output).unwrap_or(Usage { output, ..self.bound }))
+        Settled::Bound(self.so_far.completed_by(self.api, Usage { output, ..self.bound }, self.whole))
     }
 
     /// The approximate number of tokens in what was seen of the answer, by its length.
     fn seen(&self) -> u64 {
-        self.output.bound().max(self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4))
+        // Sound, images and vectors are no texts: their length says nothing.
+        let length = if self.api.answers_in_text() { self.length } else { 0 };
+        self.output.bound().max(length / 4)
     }
 
     /// Whether its texts are enough for an estimate.
@@ -81,18 +86,29 @@ impl Evidence {
         self.body.is_some() && (self.api.makes_images() || shown) && (self.whole || self.filtered)
     }
 
-    /// The usage according to its texts. `model` and `deployment` are the names that choose the tokenizer.
-    pub(super) fn read(&self, model: &str, deployment: &str, tokenizers: &Tokenizers) -> Option<Usage> {
+    /// The usage according to its texts. The names of `place` choose the tokenizer, the price the unit.
+    fn read(&self, place: &MemberLabels, price: Option<&DeploymentPrice>, tokenizers: &Tokenizers) -> Option<Usage> {
+        let (model, deployment) = (&*place.model, &*place.deployment);
         let body = self.body.as_deref().filter(|_| self.is_readable())?;
         if self.api == Api::Speech {
             let fields: Value = serde_json::from_slice(body).ok()?;
-            let characters = fields["input"].as_str()?.chars().count() as u64;
-            return Some(Usage { characters, ..Usage::default() });
+            let text = fields["input"].as_str()?;
+            let characters = text.chars().count() as u64;
+            let by_characters = Usage { characters, ..Usage::default() };
+            let output = usage_bound::spoken(text.len() as u64);
+            let in_tokens = Usage { input: self.bound.input, output, output_audio: output, ..Usage::default() };
+            return Some(match price {
+                Some(DeploymentPrice::ByUse(price)) if price.character.is_some() => by_characters,
+                Some(DeploymentPrice::ByUse(_)) => in_tokens,
+                // Not known in which of the units it is billed.
+                Some(DeploymentPrice::Hourly(_)) | None => Usage { characters, ..in_tokens },
+            });
         }
         if self.api.makes_images() {
             return Some(Usage { images: self.bound.images, ..Usage::default() });
         }
-        if !self.filtered && (self.oddly_asked || self.reasons || may_reason(model) || may_reason(deployment)) {
+        let is_known = self.filtered || self.so_far.tells_output();
+        if !is_known && (self.oddly_asked || self.reasons || may_reason(model) || may_reason(deployment)) {
             return None;
         }
         let (input, output) = match self.rule {
@@ -103,12 +119,12 @@ impl Evidence {
             }
             EstimateRule::ByLength => (self.bound.input, self.seen()),
         };
-        Some(self.so_far.so_far(self.api, output).unwrap_or(Usage { input, output, ..Usage::default() }))
+        Some(self.so_far.completed_by(self.api, Usage { input, output, ..Usage::default() }, self.whole))
     }
 
     /// The estimate from its texts, if they are enough and there is a price for it; else the upper bound.
     pub(super) fn settled(&self, place: &MemberLabels, price: Option<&DeploymentPrice>, tokenizers: &Tokenizers) -> Settled {
-        let read = self.read(&place.model, &place.deployment, tokenizers).filter(|usage| match price {
+        let read = self.read(place, price, tokenizers).filter(|usage| match price {
             Some(DeploymentPrice::ByUse(price)) => price.cost(usage, None).is_some(),
             Some(DeploymentPrice::Hourly(_)) | None => true,
         });

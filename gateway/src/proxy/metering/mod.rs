@@ -10,6 +10,8 @@
 mod charge;
 mod estimate;
 mod evidence;
+mod parts;
+mod settled;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,10 +33,11 @@ use crate::ledger::row::RequestId;
 use crate::ledger::{Cost, Ledger, MemberLabels, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
-use charge::{Charge, Settled};
+use charge::Charge;
 
 pub(super) use charge::cap;
 use evidence::Evidence;
+use settled::Settled;
 
 pub(super) use estimate::Estimate;
 pub(super) use evidence::KEPT;
@@ -190,7 +193,7 @@ pub(super) fn book_attempt(
 /// What an attempt reported says nothing about the next one.
 fn forget(metering: &mut Metering) {
     (metering.usage, metering.service_tier, metering.whole, metering.plain) = (None, None, false, None);
-    (metering.so_far, metering.output) = (Reported::default(), OutputMeter::default());
+    (metering.so_far, metering.output, metering.length, metering.parts) = (Reported::default(), OutputMeter::default(), 0, None);
 }
 
 /// Books an attempt, and settles what was reserved for its request.
@@ -213,7 +216,8 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelReque
     if let Some(permit) = &mut books.metering.permit {
         permit.release_slot();
     }
-    let estimate = Estimate { charge, evidence, told: None, permit: books.metering.permit.take() };
+    let estimate =
+        Estimate { charge, evidence, told: None, permit: books.metering.permit.take(), runtime: Arc::clone(&books.facts.runtime) };
     estimate.hand_over(gateway);
 }
 
@@ -223,7 +227,7 @@ pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, sta
     books.metering.booked = true;
     let charge = Charge::new(books, model_request, state, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
     let evidence = Evidence::new(books, model_request, state);
-    Estimate { charge, evidence, told: None, permit: books.metering.permit.take() }
+    Estimate { charge, evidence, told: None, permit: books.metering.permit.take(), runtime: Arc::clone(&books.facts.runtime) }
 }
 
 /// Books an answer from the cache (`how`): it used nothing and costs nothing.

@@ -279,7 +279,11 @@ fn upload_answer(
     if end {
         let reported = tunnel.answer.as_mut().map(Tap::read).unwrap_or_default();
         books.metering.usage = reported.usage(model_request.api).map(Metered::reported);
-        books.metering.service_tier = reported.service_tier();
+        books.metering.note_served(&reported);
+        if books.metering.usage.is_none() {
+            books.metering.so_far = reported;
+            books.metering.length = tunnel.answer.as_mut().map_or(0, Tap::length);
+        }
     }
     if !model_request.stores {
         return;

@@ -21,7 +21,8 @@ fn each_api_is_counted_in_the_units_in_which_it_is_billed() {
     let of = |api| usage(&send_and_judge(api, capped), 7, 3000, 1000);
     let text = Usage { input: 7, output: 100, ..Usage::default() };
     assert_eq!(of(Api::Chat), text);
-    assert_eq!(of(Api::Speech), Usage { output: 0, characters: 3000, ..text });
+    // A member has no price per character.
+    assert_eq!(of(Api::Speech), Usage { output: 4500, characters: 3000, ..text });
     assert_eq!(of(Api::Embeddings), Usage { output: 0, ..text });
     assert_eq!(of(Api::ImageGenerations).images, 2);
     assert_eq!((of(Api::Transcriptions).milliseconds, of(Api::Translations).milliseconds), (3000, 3000));
@@ -57,4 +58,19 @@ fn a_request_under_way_keeps_the_bound_that_was_reserved() {
     assert_eq!(of(&facts, &kept, &chat).input, 123);
     kept.input_bound = None;
     assert_eq!(of(&facts, &kept, &chat).input, 0);
+}
+
+#[test]
+fn speech_has_tokens_for_each_byte() {
+    assert_eq!((spoken(0), spoken(1000), spoken(u64::MAX)), (0, 1500, MOST));
+}
+
+#[test]
+fn images_are_bounded_by_quality_and_size() {
+    let of =
+        |more: &str| usage(&send_and_judge(Api::ImageGenerations, &format!(r#"{{"model":"m","prompt":"x"{more}}}"#)), 7, 3000, 1000).output;
+    assert_eq!(of(""), 6240, "the most of those that may be chosen");
+    assert_eq!(of(r#","n":4,"quality":"low","size":"1024x1024""#), 4 * 272);
+    assert_eq!(of(r#","quality":"medium","size":"auto""#), 1584);
+    assert_eq!(of(r#","quality":7,"size":null"#), 6240);
 }

@@ -17,7 +17,7 @@ async fn whole_on(config: &str, text: &str, change: impl FnOnce(&mut Running)) -
     let mut state = state(&gateway, Api::Chat, text).await;
     state.attempt.status = Some(http::StatusCode::OK);
     state.ctx.metering.whole = true;
-    state.ctx.metering.plain = Some(ANSWER.into());
+    (state.ctx.metering.plain, state.ctx.metering.length) = (Some(ANSWER.into()), ANSWER.len() as u64);
     change(&mut state);
     let Running { mut ctx, asked, attempt } = state;
     let bound = usage_bound::of(&ctx.facts, &ctx.body, &asked);
@@ -73,10 +73,14 @@ async fn more_than_the_bound_was_seen() {
     let capped = r#"{"model":"m","max_tokens":1,"messages":[]}"#;
     let long = format!("\"{}\"", "x".repeat(4000));
     let (row, bound) = whole(capped, |state| {
-        (state.ctx.metering.plain, state.ctx.metering.whole) = (Some(long.into()), false);
+        state.ctx.metering.whole = false;
+        (state.ctx.metering.length, state.ctx.metering.plain) = (long.len() as u64, Some(long.into()));
     })
     .await;
     assert_eq!((bound.output, output(&row)), (1, 1000), "a quarter of its bytes");
+    // It was too long to be kept.
+    let (row, _) = whole(capped, |state| (state.ctx.metering.plain, state.ctx.metering.length) = (None, 80_000)).await;
+    assert_eq!(output(&row), 20_000);
 }
 
 #[tokio::test]
@@ -93,7 +97,7 @@ async fn an_answer_whose_caller_left_is_booked_by_what_was_read_on() {
     let (mut told, _) = estimate().await;
     let mut tap = spillway_plugins::tokens::AnswerUsage::default();
     tap.push(br#"{"usage":{"prompt_tokens":4,"completion_tokens":6}}"#);
-    told.set_reported(&tap.read());
+    told.set_reported(tap.read().usage(told.api()));
     told.book(&gateway);
     let (mut untold, bound) = estimate().await;
     untold.has_read(OutputMeter::default(), Reported::default(), false);
@@ -121,4 +125,28 @@ fn what_has_no_price_is_paid_as_the_dearest_that_has_one_or_not_known() {
         (Settled::Bound(usage).metered(), Settled::Reported(usage).metered()),
         (Metered::estimated(usage), Metered::reported(usage))
     );
+}
+
+#[tokio::test]
+async fn one_half_that_was_reported_is_kept() {
+    let half =
+        |text: &'static str| move |state: &mut Running| state.ctx.metering.so_far = spillway_plugins::tokens::read_whole(text.as_bytes());
+    let (row, _) = whole(CHAT, half(r#"{"usage":{"prompt_tokens":77}}"#)).await;
+    assert!(row["input_tokens"] == 77 && (3..20).contains(&output(&row)), "{row}");
+    let output_only = r#"{"usage":{"completion_tokens":33}}"#;
+    let (row, _) = whole(CHAT, half(output_only)).await;
+    assert_eq!(output(&row), 33);
+    // Thoughts that aren't shown were counted, too.
+    let (row, _) = whole(CHAT, |state| {
+        half(output_only)(state);
+        state.asked.fields.reasoning = Some(true);
+    })
+    .await;
+    assert_eq!(output(&row), 33);
+    let (row, bound) = whole(CHAT, |state| {
+        half(output_only)(state);
+        state.ctx.metering.whole = false;
+    })
+    .await;
+    assert_eq!(output(&row), bound.output, "there may have been more");
 }
