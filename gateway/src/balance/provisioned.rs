@@ -18,7 +18,7 @@ use super::ptu::shares::Caller;
 use super::ptu::steer::{Decision, Rules, Why};
 use super::ptu::twin::UNTOLD_WAIT;
 use super::ptu::under_way::Load;
-use account::{Booked, LEAST, State};
+use account::{Booked, State, as_rate};
 pub use demand::{Demand, Elsewhere, PtuConfig};
 pub use told::{Decided, Full, Learned, Tally, View};
 
@@ -165,8 +165,7 @@ impl Provisioned {
     pub fn restore(&self, learned: &Learned, now: Tick) {
         let mut state = self.state.lock();
         let Some(state) = state.as_mut() else { return };
-        let per_second = learned.per_second;
-        let theirs = if per_second.is_finite() { per_second.max(LEAST) } else { LEAST };
+        let theirs = as_rate(learned.per_second);
         let output_ratio = state.config.output_ratio;
         let ours = state.capacity.get_or_insert(Capacity { per_second: theirs, output_ratio }).per_second;
         state.twin.restore(&learned.twin, now);

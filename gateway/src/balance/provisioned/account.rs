@@ -1,5 +1,6 @@
 //! The account of a deployment with provisioned throughput: its twin, what is usual for its calls, who used how much.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +43,13 @@ pub(super) struct Booked {
     pub(super) share: Option<usize>,
 }
 
-/// The least rate that is learned, in tokens per second.
-pub(super) const LEAST: f64 = 1.0;
+/// The rates that are learned, in tokens per second: no deployment takes more than the greatest.
+const RATES: RangeInclusive<f64> = 1.0..=1e12;
+
+/// A rate within [`RATES`]: the nearest one, or the least one for what is no number.
+pub(super) fn as_rate(per_second: f64) -> f64 {
+    if per_second.is_nan() { *RATES.start() } else { per_second.clamp(*RATES.start(), *RATES.end()) }
+}
 /// A drain outside of this shows that a learned rate is off: it is learned again.
 const PLAUSIBLE: std::ops::Range<f64> = 0.5..1.4;
 
@@ -133,7 +139,7 @@ impl State {
     pub(super) fn refused(&mut self, wait: Duration, now: Tick) {
         self.refused = Some(now);
         if self.capacity.is_none() {
-            let per_second = self.flow.per_second(now).max(LEAST);
+            let per_second = as_rate(self.flow.per_second(now));
             self.capacity = Some(Capacity { per_second, output_ratio: self.config.output_ratio });
             self.twin = Twin::new(self.config.depth, self.config.refusals, now);
         }
@@ -149,7 +155,7 @@ impl State {
     fn learn_rate(&mut self, now: Tick) {
         let drain = self.twin.drain();
         let Some(capacity) = self.capacity.as_mut().filter(|_| !PLAUSIBLE.contains(&drain)) else { return };
-        let per_second = (capacity.per_second * drain).max(LEAST);
+        let per_second = as_rate(capacity.per_second * drain);
         self.twin.rescale(capacity.per_second / per_second);
         capacity.per_second = per_second;
         self.twin.restore(&Saved { drain: 1.0, ..self.twin.saved(now) }, now);
