@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 const PARTS: usize = 8;
 /// The capacity, in bytes, that an emptied part keeps.
 const CALM: usize = 1 << 20;
-/// The same of a batch of lines.
-const CALM_LINES: usize = 256 * 1024;
-/// How long a writer of lines sleeps if there are none, before it gives back its room.
-const NO_LINES: Duration = Duration::from_secs(10);
+/// The same of a batch.
+const CALM_BATCH: usize = 256 * 1024;
+/// How long a writer of batches sleeps if nothing comes, before it gives back its room.
+const NOTHING: Duration = Duration::from_secs(10);
 
 /// Index of the calling thread's part.
 fn own_part() -> usize {
@@ -215,14 +215,14 @@ impl<T> Receiver<T> {
     }
 }
 
-impl Receiver<u8> {
-    /// Writes what comes, which are lines, in batches, until all senders are gone. A batch is collected for `gather`: while this
-    /// thread sleeps, handing over a line doesn't wake it, which would cost more than the line.
+impl<T> Receiver<T> {
+    /// Writes what comes in batches, until all senders are gone. A batch is collected for `gather`: while this thread sleeps, handing
+    /// over an item doesn't wake it, which would cost more than the item.
     #[expect(clippy::disallowed_methods, reason = "the thread is the writer's own and has nothing else to do")]
-    pub fn write_lines(&self, gather: Duration, mut write: impl FnMut(&[u8])) {
+    pub fn write_batches(&self, gather: Duration, mut write: impl FnMut(&[T])) {
         let mut batch = Vec::new();
         loop {
-            match self.wait(NO_LINES) {
+            match self.wait(NOTHING) {
                 Woken::Closed => return,
                 Woken::Idle => {
                     self.give_back(&mut batch);
@@ -231,7 +231,7 @@ impl Receiver<u8> {
                 Woken::Filled => {}
             }
             std::thread::sleep(gather);
-            batch.shrink_to(CALM_LINES);
+            batch.shrink_to(CALM_BATCH / size_of::<T>().max(1));
             let flushed = self.take(&mut batch);
             write(&batch);
             self.done(batch.len());

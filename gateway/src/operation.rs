@@ -1,5 +1,7 @@
 //! Parses the request line: which API, in which dialect, for which model.
 
+use std::borrow::Cow;
+
 use http::Method;
 use spillway_plugins::api::{Api, Dialect, Part};
 use spillway_plugins::objects::is_name;
@@ -76,12 +78,12 @@ pub fn dialect_of(path: &str) -> Dialect {
 }
 
 /// The path with one `/v1`, where a base URL has it twice or not at all.
-fn rooted(path: &str) -> String {
+fn rooted(path: &str) -> Cow<'_, str> {
     let below = path.strip_prefix("/v1").filter(|below| below.starts_with("/v1/"));
     match below {
-        Some(below) => below.to_owned(),
-        None if path.starts_with("/v1/") || path.starts_with("/openai/") => path.to_owned(),
-        None => format!("/v1{path}"),
+        Some(below) => below.into(),
+        None if path.starts_with("/v1/") || path.starts_with("/openai/") => path.into(),
+        None => format!("/v1{path}").into(),
     }
 }
 
@@ -89,7 +91,7 @@ fn rooted(path: &str) -> String {
 pub fn meant(path: &str) -> Option<String> {
     let meant = rooted(path);
     let is_there = |method: &Method| !matches!(read(method, &meant, None), Err(OperationError::UnknownPath { .. }));
-    (meant != path && is_there(&Method::POST)).then_some(meant)
+    (meant != path && is_there(&Method::POST)).then(|| meant.into_owned())
 }
 
 /// The path without the extra slashes that come from base URLs that end in a slash: double ones at the root of an API,

@@ -98,9 +98,14 @@ impl Api {
         matches!(self, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages | Api::ImageGenerations)
     }
 
+    /// Whether a model writes its answers: texts, plain in JSON or as a stream.
+    pub fn writes_texts(self) -> bool {
+        matches!(self, Api::Chat | Api::Completions | Api::Responses | Api::Messages)
+    }
+
     /// Whether its answers are texts.
     pub fn answers_in_text(self) -> bool {
-        matches!(self, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Transcriptions | Api::Translations)
+        self.writes_texts() || matches!(self, Api::Transcriptions | Api::Translations)
     }
 
     /// Whether its answers are images.

@@ -12,7 +12,7 @@ use crate::names::REQUEST;
 use crate::walk::{Token, Tokens, Unreadable};
 
 /// Lists of tools: of all APIs, the older functions, Anthropic's MCP servers, Azure's data sources.
-const LISTS: [&str; 4] = ["tools", "functions", "mcp_servers", "data_sources"];
+pub(crate) const LISTS: [&str; 4] = ["tools", "functions", "mcp_servers", "data_sources"];
 
 /// Members whose items or blocks can bring tools: OpenAI's items `additional_tools` and `tool_search_output`, Anthropic's
 /// blocks `tool_addition`.

@@ -51,24 +51,26 @@ trait Kind {
     fn in_word(word: u64) -> u64;
 }
 
+/// Two bytes, which are ASCII.
+struct Either<const ONE: u8, const OTHER: u8>;
 /// Quotes and backslashes.
-struct Mark;
+type Mark = Either<b'"', b'\\'>;
+/// `_` and `.`.
+type Joint = Either<b'_', b'.'>;
 /// What can't be in a JSON string as it is: a quote, a backslash or a control character.
 struct Special;
-/// `_` and `.`.
-struct Joint;
 /// Digits.
 struct Digit;
 
-impl Kind for Mark {
+impl<const ONE: u8, const OTHER: u8> Kind for Either<ONE, OTHER> {
     #[inline]
     fn in_block(block: i8x16) -> i8x16 {
-        equals(block, b'"') | equals(block, b'\\')
+        equals(block, ONE) | equals(block, OTHER)
     }
 
     #[inline]
     fn in_word(word: u64) -> u64 {
-        equal(word, b'"') | equal(word, b'\\')
+        equal(word, ONE) | equal(word, OTHER)
     }
 }
 
@@ -82,18 +84,6 @@ impl Kind for Special {
     fn in_word(word: u64) -> u64 {
         // What turns the quote into the byte after the control characters leaves these below it.
         less(word ^ (ONES * u64::from(b'"' ^ b' ')), b' ' + 1) | equal(word, b'\\')
-    }
-}
-
-impl Kind for Joint {
-    #[inline]
-    fn in_block(block: i8x16) -> i8x16 {
-        equals(block, b'_') | equals(block, b'.')
-    }
-
-    #[inline]
-    fn in_word(word: u64) -> u64 {
-        equal(word, b'_') | equal(word, b'.')
     }
 }
 

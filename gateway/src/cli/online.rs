@@ -84,17 +84,19 @@ struct Asker<'c> {
 impl Asker<'_> {
     /// Asks for the models, and if that is answered, for the deployments.
     async fn ask_all(&self, tokens: &mut Tokens, clock: &Clock) -> Vec<Said> {
-        let models = self.models(tokens, clock).await;
-        let accepted = matches!(&models, Ok((_, Next::Deployments)));
-        let listed = models.as_ref().ok().and_then(|(_, next)| if let Next::Compare(ids) = next { Some(ids.clone()) } else { None });
-        let mut all = vec![models.map(|(said, _)| said)];
-        let is_azure = matches!(self.backend.kind, BackendKind::AzureOpenAi(_));
-        if let Some(ids) = listed {
-            all.extend(deployments::unlisted(&self.deployments, &ids).map(Ok));
-        } else if accepted && is_azure {
-            for deployment in &self.deployments {
-                all.push(self.deployment(deployment, tokens, clock).await);
+        let (said, next) = match self.models(tokens, clock).await {
+            Ok((said, next)) => (Ok(said), next),
+            Err(said) => (Err(said), Next::Nothing),
+        };
+        let mut all = vec![said];
+        match next {
+            Next::Compare(ids) => all.extend(deployments::unlisted(&self.deployments, &ids).map(Ok)),
+            Next::Deployments => {
+                for deployment in &self.deployments {
+                    all.push(self.deployment(deployment, tokens, clock).await);
+                }
             }
+            Next::Nothing => {}
         }
         all
     }
@@ -112,9 +114,9 @@ impl Asker<'_> {
                 message(&body)
             ));
         }
-        judge(status, &body, &who, self.auth, self.backend.kind.provider()).map(|said| match status {
-            200..=299 if self.backend.kind == BackendKind::OpenAi => (said, Next::Compare(ids(&body))),
-            200..=299 | 404 | 405 => (said, Next::Deployments),
+        judge(status, &body, &who, self.auth, self.backend.kind.provider()).map(|said| match (status, &self.backend.kind) {
+            (200..=299, BackendKind::OpenAi) => (said, Next::Compare(ids(&body))),
+            (200..=299 | 404 | 405, BackendKind::AzureOpenAi(_)) => (said, Next::Deployments),
             _ => (said, Next::Nothing),
         })
     }
@@ -159,7 +161,7 @@ enum Next {
     Deployments,
     /// Whether these models have those that the config names.
     Compare(Vec<String>),
-    /// Nothing: it would be answered in the same way.
+    /// Nothing: it would be answered in the same way, or there are no deployments.
     Nothing,
 }
 

@@ -140,5 +140,5 @@ impl Guard {
 
 /// Whether an API's requests are texts in JSON.
 fn is_read(api: Api) -> bool {
-    matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings | Api::ImageGenerations | Api::Speech)
+    api.writes_texts() || matches!(api, Api::Embeddings | Api::ImageGenerations | Api::Speech)
 }

@@ -14,7 +14,7 @@ use tracing::warn;
 use super::error::LedgerError;
 use super::removed::OpenFiles;
 use super::row::RequestId;
-use crate::batch_queue::{Receiver, Sender, Woken, inbox};
+use crate::batch_queue::{Receiver, Sender, inbox};
 use crate::config::LedgerRules;
 use crate::telemetry::metrics::LedgerMetrics;
 
@@ -26,8 +26,6 @@ const QUEUE: usize = 16_384;
 const MOST: i64 = 2_000_000;
 /// How long refusals are collected before they are written together.
 const GATHER: Duration = Duration::from_millis(50);
-/// How long the thread sleeps while there are none.
-const PAUSE: Duration = Duration::from_secs(1);
 /// How long one process waits for another one's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 /// Refusals that are read at once.
@@ -148,35 +146,17 @@ struct Writer {
 }
 
 impl Writer {
-    #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
     fn run(mut self, rows: &Receiver<Refusal>) {
-        let mut batch = Vec::new();
-        loop {
-            match rows.wait(PAUSE) {
-                Woken::Closed => return,
-                Woken::Idle => {
-                    rows.give_back(&mut batch);
-                    continue;
-                }
-                Woken::Filled => std::thread::sleep(GATHER),
-            }
-            let flushed = rows.take(&mut batch);
-            match self.write(&batch) {
-                Ok(()) => self.was_told = false,
-                Err(error) => {
-                    self.connection = None;
-                    self.metrics.refusals_dropped.inc_by(batch.len() as u64);
-                    if !std::mem::replace(&mut self.was_told, true) {
-                        warn!(%error, "refusals can't be recorded");
-                    }
+        rows.write_batches(GATHER, |batch| match self.write(batch) {
+            Ok(()) => self.was_told = false,
+            Err(error) => {
+                self.connection = None;
+                self.metrics.refusals_dropped.inc_by(batch.len() as u64);
+                if !std::mem::replace(&mut self.was_told, true) {
+                    warn!(%error, "refusals can't be recorded");
                 }
             }
-            rows.done(batch.len());
-            batch.clear();
-            for done in flushed {
-                let _ = done.send(());
-            }
-        }
+        });
     }
 
     fn write(&mut self, batch: &[Refusal]) -> Result<(), LedgerError> {

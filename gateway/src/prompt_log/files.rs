@@ -1,7 +1,7 @@
 //! The files of the prompt log: the current one, rotated ones beside it, which are compressed and finally removed.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -228,24 +228,6 @@ fn compress_soon(path: PathBuf) {
     }
 }
 
-/// Copies a file to its end, in pieces that are larger than those of [`io::copy`]: a call for each 8 KiB takes as long as a part of the
-/// compression.
-fn copy(from: &mut File, to: &mut impl io::Write) -> io::Result<u64> {
-    let mut buffer = vec![0; 64 * 1024];
-    let mut copied = 0;
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(copied),
-            Ok(read) => {
-                to.write_all(buffer.get(..read).unwrap_or_default())?;
-                copied += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// One file at a time: two threads never compress the same one.
 static COMPRESSING: Mutex<()> = Mutex::new(());
 
@@ -260,12 +242,13 @@ fn compress(path: &Path) -> io::Result<()> {
     let whole = PathBuf::from(&name);
     name.push(".part");
     let unfinished = PathBuf::from(name);
-    let compressed = File::open(path).and_then(|mut from| {
+    let compressed = File::open(path).and_then(|from| {
         // An earlier process has left this one unfinished.
         let _ = std::fs::remove_file(&unfinished);
         let to = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
         let mut encoder = GzEncoder::new(io::BufWriter::new(to), Compression::fast());
-        let copied = copy(&mut from, &mut encoder)?;
+        // The larger pieces of the reader are used: a call for each 8 KiB takes as long as a part of the compression.
+        let copied = io::copy(&mut io::BufReader::with_capacity(64 * 1024, from), &mut encoder)?;
         encoder.finish()?.into_inner()?.sync_all()?;
         Ok(copied)
     });

@@ -79,7 +79,7 @@ pub(super) fn with_buffer<T>(with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 
 /// Writes lines in batches: all waiting lines in one call.
 fn write_all(lines: &Receiver<u8>, files: &Mutex<Files>, metrics: &PromptLogMetrics) {
-    lines.write_lines(GATHER, |batch| {
+    lines.write_batches(GATHER, |batch| {
         if batch.is_empty() {
             return;
         }

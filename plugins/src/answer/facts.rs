@@ -21,7 +21,7 @@ pub struct AnswerFacts {
 ///
 /// `None` if it can't be parsed, or if the API is not supported here.
 pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<AnswerFacts> {
-    if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings) {
+    if !api.writes_texts() && api != Api::Embeddings {
         return None;
     }
     let (assembled, whole);

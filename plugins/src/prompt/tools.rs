@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use crate::json::Item;
+use crate::offered::LISTS;
 
 /// Of `tools`, the older `functions`, Anthropic's `mcp_servers`, Azure's `data_sources` and chat's
 /// `web_search_options`.
 pub(super) fn names(body: Item<'_>) -> Vec<Cow<'_, str>> {
-    const LISTS: [&str; 4] = ["tools", "functions", "mcp_servers", "data_sources"];
     let mut names = Vec::new();
     // Most requests have none of them.
     if !body.members().any(|(name, _)| LISTS.contains(&name.as_ref()) || name == "web_search_options") {

@@ -64,8 +64,7 @@ pub struct Sent {
 impl Sent {
     /// For a new stream, of which at most `most` bytes are recorded; `None` if streams of `api` can't be compared.
     pub fn new(api: Api, most: usize) -> Option<Self> {
-        let is_known = matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
-        is_known.then(|| Sent { api, splitter: Splitter::keeping(MOST_KEPT), record: Some(Record::default()), most })
+        api.writes_texts().then(|| Sent { api, splitter: Splitter::keeping(MOST_KEPT), record: Some(Record::default()), most })
     }
 
     /// Records bytes that are sent to the caller.

@@ -38,8 +38,7 @@ pub struct StreamState {
 impl StreamState {
     /// The usage, if all of it was reported. Nothing is no report of the text that was seen.
     pub fn usage(&self, api: Api) -> Option<Usage> {
-        let texts = matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
-        self.reported.usage(api).filter(|usage| usage.output > 0 || !texts || self.output.is_empty())
+        self.reported.usage(api).filter(|usage| usage.output > 0 || !api.writes_texts() || self.output.is_empty())
     }
 
     /// Measures a value that is output, if it is a text.

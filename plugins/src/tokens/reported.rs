@@ -191,7 +191,7 @@ impl Reported {
         let all = match api {
             // A response that was cancelled at once has used nothing.
             Api::Realtime => true,
-            Api::Chat | Api::Completions | Api::Responses | Api::Messages => usage.input > 0 && self.output.is_some(),
+            api if api.writes_texts() => usage.input > 0 && self.output.is_some(),
             _ => usage.tokens() > 0 || usage.milliseconds > 0,
         };
         all.then_some(usage)

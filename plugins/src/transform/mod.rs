@@ -45,7 +45,7 @@ impl Transform {
     /// The changed body, if it changes. Only APIs that answer with texts have such parameters; `body` must be a valid
     /// JSON object. Other requests stay unchanged.
     pub fn apply(&self, api: Api, body: &[u8]) -> Option<Vec<u8>> {
-        if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages) {
+        if !api.writes_texts() {
             return None;
         }
         let (mut members, mut total, mut after) = (Vec::new(), 0, 0);

@@ -50,6 +50,7 @@ const RATES: RangeInclusive<f64> = 1.0..=1e12;
 pub(super) fn as_rate(per_second: f64) -> f64 {
     if per_second.is_nan() { *RATES.start() } else { per_second.clamp(*RATES.start(), *RATES.end()) }
 }
+
 /// A drain outside of this shows that a learned rate is off: it is learned again.
 const PLAUSIBLE: std::ops::Range<f64> = 0.5..1.4;
 

@@ -33,22 +33,26 @@ pub enum RawApiKind {
 }
 
 impl RawApiKind {
+    /// The kind of an API.
+    fn of(api: Api) -> Self {
+        match api {
+            Api::Chat => RawApiKind::Chat,
+            Api::Completions => RawApiKind::Completions,
+            Api::Embeddings => RawApiKind::Embeddings,
+            Api::Responses => RawApiKind::Responses,
+            Api::ImageGenerations | Api::ImageEdits | Api::ImageVariations => RawApiKind::Images,
+            Api::Speech | Api::Transcriptions | Api::Translations => RawApiKind::Audio,
+            Api::Messages => RawApiKind::Messages,
+            Api::Realtime => RawApiKind::Realtime,
+            Api::Files => RawApiKind::Files,
+            Api::Batches => RawApiKind::Batches,
+            Api::Conversations => RawApiKind::Conversations,
+        }
+    }
+
     /// Whether an API is of this kind.
     pub fn includes(self, api: Api) -> bool {
-        let label = match self {
-            RawApiKind::Chat => "chat",
-            RawApiKind::Completions => "completions",
-            RawApiKind::Embeddings => "embeddings",
-            RawApiKind::Responses => "responses",
-            RawApiKind::Images => "images",
-            RawApiKind::Audio => "audio",
-            RawApiKind::Messages => "messages",
-            RawApiKind::Realtime => "realtime",
-            RawApiKind::Files => "files",
-            RawApiKind::Batches => "batches",
-            RawApiKind::Conversations => "conversations",
-        };
-        api.label() == label
+        RawApiKind::of(api) == self
     }
 }
 

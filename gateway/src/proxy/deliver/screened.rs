@@ -9,7 +9,6 @@ use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::{Delivery, Withheld};
 use crate::proxy::{cached, guardrails};
 use bytes::Bytes;
-use spillway_plugins::api::Api;
 use spillway_plugins::guard::AnswerText;
 use spillway_plugins::stream::StreamWatch;
 use std::sync::Arc;
@@ -17,8 +16,8 @@ use std::sync::Arc;
 impl Deliverer<'_, '_, '_> {
     /// Whether this answer is checked: successful answers, in APIs whose answers are texts.
     pub(super) fn is_guarded(&self) -> bool {
-        let says = matches!(self.attempt.model_request.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
-        says && self.attempt.state.status.is_some_and(|status| status.is_success())
+        self.attempt.model_request.api.writes_texts()
+            && self.attempt.state.status.is_some_and(|status| status.is_success())
             && guardrails::guard_of(&self.ctx.facts).is_some_and(|guard| guard.reads_answers())
     }
 

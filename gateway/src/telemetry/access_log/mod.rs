@@ -129,7 +129,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Writes lines in batches: all waiting lines in one call.
 fn write_all(lines: &Receiver<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
     let mut failing = false;
-    lines.write_lines(GATHER, |batch| {
+    lines.write_batches(GATHER, |batch| {
         let written = sink.write_all(batch).and_then(|()| sink.flush());
         if let Err(error) = &written {
             lost.inc_by(memchr::memchr_iter(b'\n', batch).count() as u64);
