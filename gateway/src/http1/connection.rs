@@ -142,6 +142,11 @@ impl Connection {
         self.joins = true;
     }
 
+    /// From here on the answer comes in short pieces, over some time: see [`Transport::acknowledge_late`].
+    pub fn acknowledge_late(&self) {
+        self.transport.acknowledge_late();
+    }
+
     /// A short piece, together with those that were read with it.
     fn with_next(&mut self, piece: Bytes) -> Bytes {
         let mut joined = BytesMut::new();

@@ -151,6 +151,20 @@ impl Transport {
         }
     }
 
+    /// What comes next in short pieces is acknowledged with every second one instead of each by itself, or 40 ms after it came. That is
+    /// Linux' delayed acknowledgement (`TCP_QUICKACK` in tcp(7)), which it leaves again if a sender waits for it.
+    pub(super) fn acknowledge_late(&self) {
+        let tcp = match self {
+            Transport::Tcp(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_ref().0,
+            #[cfg(test)]
+            Transport::Memory(_) => return,
+        };
+        // Without it, it only takes more time.
+        #[cfg(target_os = "linux")]
+        let _ = tcp.set_quickack(false);
+    }
+
     /// What came since the last answer, as far as the runtime knows: it asks the system only if there is news.
     pub(super) fn news(&mut self) -> News {
         let mut cx = Context::from_waker(Waker::noop());

@@ -190,6 +190,11 @@ impl Exchange {
         self.connection.join_short_pieces();
     }
 
+    /// From here on the body comes in short pieces, over some time: see [`Connection::acknowledge_late`].
+    pub(super) fn acknowledge_late(&self) {
+        self.connection.acknowledge_late();
+    }
+
     /// Whether the last bytes that were read had to be waited for.
     pub(super) fn has_waited(&self) -> bool {
         self.waited

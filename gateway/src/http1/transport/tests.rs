@@ -41,6 +41,15 @@ async fn slices_leave_together() {
     assert_eq!(&read, b"headbody");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_comes_is_acknowledged_late_if_asked_for() {
+    let (transport, _theirs) = pair().await;
+    transport.acknowledge_late();
+    let Transport::Tcp(tcp) = &transport else { panic!("in the clear") };
+    assert!(!tcp.quickack().unwrap());
+}
+
 #[tokio::test]
 async fn bytes_and_the_end_are_noticed_on_an_idle_connection() {
     for speaks in [true, false] {

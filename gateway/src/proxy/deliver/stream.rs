@@ -173,6 +173,7 @@ impl Deliverer<'_, '_, '_> {
             // The guard lets pass what came before the event that it stops: it reads each piece by itself.
             self.exchange.join_short_pieces();
         }
+        self.exchange.acknowledge_late();
         let mut last_heard = self.now();
         let mut last_sent = last_heard;
         loop {
