@@ -2,7 +2,7 @@
 """What is linked into the binary, as CycloneDX 1.6: python3 deploy/sbom.py > spillway.cdx.json
 
 From `cargo metadata` and Cargo.lock: every crate that `spillway` reaches without its tests and build
-scripts, with licence and the registry's SHA-256. C sources (SQLite, zlib-ng, mimalloc, ring) ride in
+scripts, with licence and the registry's SHA-256. C sources (SQLite, zlib-ng, jemalloc, ring) ride in
 their crates. The same inputs give the same bytes; SOURCE_DATE_EPOCH sets the time.
 """
 

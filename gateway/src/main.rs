@@ -1,9 +1,9 @@
 //! The `spillway` program.
 
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> std::process::ExitCode {
     // Every stream has large buffers and uses little of them; huge pages would cost the memory of all of them. A kernel

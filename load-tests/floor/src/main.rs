@@ -7,14 +7,14 @@
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
-use mimalloc::MiMalloc;
 use pingora::http::ResponseHeader;
 use pingora::prelude::*;
 use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
 use pingora::server::configuration::ServerConf;
+use tikv_jemallocator::Jemalloc;
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 struct Floor {
     upstreams: [SocketAddr; 2],
