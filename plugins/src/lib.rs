@@ -25,8 +25,8 @@
 //! Plugins that check a request share a stage of the gateway, behind the hook in [`checks`].
 //!
 //! Plugins don't know of each other. The other modules are what they share: the operations ([`api`], [`realtime`],
-//! [`service_tier`], [`names`]), formats ([`json`], [`sse`], [`frames`], [`multipart`], [`query`], [`otlp`], [`semconv`]),
-//! readers of heads, requests and answers ([`fields`], [`prompt`], `offered`, [`answer`], [`excerpt`], [`walk`]), and a hash
+//! [`service_tier`], `names`), formats ([`json`], [`sse`], [`frames`], [`multipart`], [`query`], [`otlp`], [`semconv`]),
+//! readers of heads, requests and answers ([`fields`], `prompt`, `offered`, [`answer`], `excerpt`, `walk`), and a hash
 //! ([`fnv`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -35,7 +35,7 @@ pub mod api;
 pub mod auth;
 pub mod cache;
 pub mod checks;
-pub mod excerpt;
+mod excerpt;
 pub mod fields;
 pub mod fnv;
 pub mod frames;
@@ -43,12 +43,12 @@ pub mod guard;
 pub mod json;
 pub mod limits;
 pub mod multipart;
-pub mod names;
+mod names;
 pub mod objects;
 mod offered;
 pub mod otlp;
 pub mod prices;
-pub mod prompt;
+mod prompt;
 pub mod prompt_log;
 pub mod query;
 pub mod realtime;
@@ -65,4 +65,4 @@ pub mod stream;
 pub mod tokens;
 pub mod trace;
 pub mod transform;
-pub mod walk;
+mod walk;
