@@ -39,6 +39,11 @@ impl LiveKey {
             self.last_use.store(now, Ordering::Relaxed);
         }
     }
+
+    /// When it was last used since the start, in seconds since 1970.
+    pub(super) fn last_use(&self) -> Option<i64> {
+        Some(self.last_use.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
 }
 
 /// Keys by the beginning of their digest: as in the table of the config's keys, the rest is compared in constant time.
@@ -84,11 +89,10 @@ impl LiveKeys {
         })
     }
 
-    /// When a key was last used since the start, in seconds since 1970.
-    pub fn last_use(&self, stored: &Stored) -> Option<i64> {
+    /// The key that is stored so.
+    pub(super) fn known(&self, stored: &Stored) -> Option<Arc<LiveKey>> {
         let part = self.part(stored)?.load();
-        let known = part.get(&digest_of(stored).beginning())?.iter().find(|key| same(&key.stored, stored))?;
-        Some(known.last_use.load(Ordering::Relaxed)).filter(|at| *at > 0)
+        part.get(&digest_of(stored).beginning())?.iter().find(|key| same(&key.stored, stored)).cloned()
     }
 
     /// Follows changes of keys. Changes of one key must come one after the other.
@@ -124,7 +128,7 @@ impl LiveKeys {
             models: key.made.models.clone(),
             stored: key.made.stored,
             validity: key.validity(),
-            last_use: AtomicI64::new(self.last_use(&key.made.stored).unwrap_or(0)),
+            last_use: AtomicI64::new(self.known(&key.made.stored).and_then(|known| known.last_use()).unwrap_or(0)),
             place: AtomicUsize::new(0),
         };
         key.revoked.is_none().then(|| Arc::new(live()))
@@ -187,7 +191,8 @@ mod tests {
         peppered.ends = Some(50);
         live.update([&peppered]);
         assert_eq!((found("peppered", 49), found("peppered", 50)), (Some("peppered".to_owned()), None));
-        assert_eq!(live.last_use(&peppered.made.stored), Some(5), "a change doesn't forget when it was used");
+        let last_use = live.known(&peppered.made.stored).and_then(|known| known.last_use());
+        assert_eq!(last_use, Some(5), "a change doesn't forget when it was used");
         peppered.revoked = Some(Revoked { at: 1, by: String::new() });
         live.update([&peppered]);
         assert_eq!(found("peppered", 5), None);

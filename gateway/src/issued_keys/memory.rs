@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::live::LiveKeys;
+use super::live::{LiveKey, LiveKeys};
 use super::record::StoredKey;
 use crate::telemetry::metrics::IssuedKeyMetrics;
 
@@ -30,6 +30,8 @@ pub(super) enum Source {
 #[derive(Debug, Default)]
 struct State {
     known: BTreeMap<Arc<str>, StoredKey>,
+    /// Keys that were revoked since the start, as they were looked up before, by id: when they were used last is still of interest.
+    ended: HashMap<Arc<str>, Arc<LiveKey>>,
     /// Ids of keys of which the file doesn't have the latest state.
     unsaved: HashSet<Arc<str>>,
     /// Ids of keys of which Redis may not have the latest state.
@@ -110,6 +112,11 @@ impl Memory {
                         unsent.insert(id)
                     };
                 }
+            }
+        }
+        for (id, key) in changes.iter().filter(|(_, key)| key.revoked.is_some()) {
+            if let Some(live) = self.live.known(&key.made.stored) {
+                state.ended.insert(Arc::clone(id), live);
             }
         }
         self.live.update(changes.values());
@@ -198,6 +205,7 @@ impl Memory {
                 state.revoked -= i64::from(key.revoked.is_some());
                 self.live.remove(&key.made.stored);
             }
+            state.ended.remove(id);
             state.unsaved.remove(id);
             state.unsent.remove(id);
         }
@@ -211,6 +219,12 @@ impl Memory {
     /// The key with this id.
     pub(super) fn get(&self, id: &str) -> Option<StoredKey> {
         self.state.lock().known.get(id).cloned()
+    }
+
+    /// When a key was last used since the start, in seconds since 1970.
+    pub(super) fn last_use(&self, key: &StoredKey) -> Option<i64> {
+        let live = self.live.known(&key.made.stored);
+        live.or_else(|| self.state.lock().ended.get(&key.made.id).cloned())?.last_use()
     }
 
     /// All keys.

@@ -149,7 +149,7 @@ impl IssuedKeys {
     }
 
     fn record(&self, key: &StoredKey) -> KeyRecord {
-        let Made { created, id, consumer, label, owner, models, hint, stored, by, not_before, .. } = &*key.made;
+        let Made { created, id, consumer, label, owner, models, hint, by, not_before, .. } = &*key.made;
         KeyRecord {
             id: Arc::clone(id),
             consumer: Arc::clone(consumer),
@@ -165,7 +165,7 @@ impl IssuedKeys {
             replaced: key.ends.is_some(),
             revoked: key.revoked.as_ref().map(|revoked| revoked.at),
             revoked_by: key.revoked.as_ref().map(|revoked| revoked.by.clone()),
-            last_use: self.memory.live().last_use(stored),
+            last_use: self.memory.last_use(key),
         }
     }
 

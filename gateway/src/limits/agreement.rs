@@ -154,7 +154,8 @@ impl LastAgreement {
     pub(super) fn propose(&mut self, scope: &Scope, now: Timestamps) -> Proposal {
         let proposal = scope.propose(now);
         if let Some(agreed) = &mut self.0 {
-            agreed.share.clone_from(&proposal.kept);
+            // What it was allowed alone isn't its own: it would get that again, on top.
+            agreed.share = proposal.kept_of(&agreed.share);
         }
         proposal
     }
@@ -191,5 +192,60 @@ impl LastAgreement {
     /// Whether other nodes have used up what this one lacks for one who comes through the guarantee at `via`.
     pub(super) fn is_used_up(&self, scope: &Scope, id: LimitId, via: Option<usize>) -> bool {
         self.0.as_ref().is_some_and(|agreed| !agreed.settling && scope.is_used_up(id, via, &agreed.answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use spillway_plugins::limits::{Demand, LimitKind, Path, Period, Rank, Rules, Window, admit};
+
+    use super::*;
+
+    /// What a node that gets no answer does.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Use(u64),
+        Propose,
+        GoOnAlone,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![3 => (1u64..200).prop_map(Step::Use), 2 => Just(Step::Propose), 2 => Just(Step::GoOnAlone)]
+    }
+
+    fn had(scope: &Scope, now: Timestamps) -> u64 {
+        scope.draft(now).limits[0].parts[0].had
+    }
+
+    proptest! {
+        #[test]
+        fn a_quota_s_share_does_not_grow_however_often_a_node_asks_in_vain(
+            most in 0u64..600,
+            left in 0u64..400,
+            nodes in 1u64..5,
+            steps in prop::collection::vec(step(), 1..60),
+        ) {
+            let now = Timestamps { monotonic: Duration::from_secs(100), unix: 100 };
+            let rules = Rules { windows: vec![Window::utc(LimitKind::Quota, Period::Day, 1000)], ..Rules::default() };
+            let scope: Arc<Scope> = Scope::new(Rank::Pool, "pool".to_owned(), rules, true);
+            let path: Path = [Arc::clone(&scope)].into_iter().collect();
+            let mut last = LastAgreement::default();
+            let proposal = last.propose(&scope, now);
+            last.answered(&scope, &proposal, [0, most, left], now);
+            let mut open = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Use(tokens) => {
+                        open.extend(admit(&path, Demand { tokens, ..Demand::default() }, now, |_, _| {}));
+                    }
+                    Step::Propose => drop(last.propose(&scope, now)),
+                    Step::GoOnAlone => last.go_on_alone(&scope, now, nodes, WhenLost::Share),
+                }
+                prop_assert!(had(&scope, now) <= most + left / nodes);
+            }
+        }
     }
 }

@@ -3,8 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::task::{Wake, Waker};
 
 use spillway_plugins::limits::{Changes, OwnUse, Scope};
+use tokio::sync::Notify;
 
 use super::Limits;
 
@@ -13,14 +15,35 @@ use super::Limits;
 pub struct ChangedScopes {
     limits: Arc<Limits>,
     changes: Arc<Changes>,
+    settled: Arc<Settled>,
+}
+
+/// Tells that a request has ended, or a part of it.
+#[derive(Debug, Default)]
+struct Settled(Notify);
+
+impl Wake for Settled {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.notify_one();
+    }
 }
 
 impl ChangedScopes {
     /// Those of `limits`.
     pub fn of(limits: &Arc<Limits>) -> Self {
-        let changes = Arc::default();
+        let settled = Arc::<Settled>::default();
+        let changes = Arc::new(Changes::waking(Waker::from(Arc::clone(&settled))));
         limits.scopes.lock().watch(&changes);
-        ChangedScopes { limits: Arc::clone(limits), changes }
+        ChangedScopes { limits: Arc::clone(limits), changes, settled }
+    }
+
+    /// Waits until a request has ended, or a part of it, since the last time.
+    pub async fn has_settled(&self) {
+        self.settled.0.notified().await;
     }
 
     /// Those that have changed since the last time. What is read of them now contains these changes.

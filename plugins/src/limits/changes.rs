@@ -1,16 +1,31 @@
 //! Which scopes have changed since somebody looked: a report of them costs what has changed, however many there are.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use parking_lot::Mutex;
 
 /// The names of scopes that have changed, each once ([`super::Scope::watch`]).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Changes {
     names: Mutex<Vec<Arc<str>>>,
+    /// Woken when a request has ended, or a part of it.
+    settled: Waker,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Changes::waking(Waker::noop().clone())
+    }
 }
 
 impl Changes {
+    /// Wakes `settled` when a request has ended, or a part of it: until that is told, others may be refused because of what it
+    /// gives back.
+    pub fn waking(settled: Waker) -> Self {
+        Changes { names: Mutex::default(), settled }
+    }
+
     /// Those that have changed since the last time. Later changes of one are told only after [`super::Scope::seen`].
     pub fn take(&self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.names.lock())
@@ -47,6 +62,20 @@ impl Watches {
                 watch.changes.names.lock().push(Arc::clone(&watch.name));
             }
         }
+    }
+
+    /// The same, because a request has ended, or a part of it.
+    #[inline]
+    pub(super) fn note_settled(&mut self) {
+        if !self.0.is_empty() {
+            self.note_all();
+            self.wake_all();
+        }
+    }
+
+    #[cold]
+    fn wake_all(&self) {
+        self.0.iter().for_each(|watch| watch.changes.settled.wake_by_ref());
     }
 
     pub(super) fn add(&mut self, name: &str, changes: &Arc<Changes>) {

@@ -240,6 +240,19 @@ pub struct Before<'a> {
 }
 
 impl Proposal {
+    /// What of `share`, which was agreed on, the node still has: nothing that it gives back, and nothing that it may use only because
+    /// it is alone.
+    #[must_use]
+    pub fn kept_of(&self, share: &Share) -> Share {
+        let most = |asked: &Asked, part: &Part| {
+            let had = if share.is_current(asked) { share.of(asked, part).most } else { 0 };
+            had.min(self.kept.of(asked, part).most)
+        };
+        let parts = self.limits.iter().flat_map(|asked| asked.parts.iter().map(move |part| (asked, part)));
+        let kept = Share::granted(self, parts.map(|(asked, part)| Granted { most: most(asked, part), left: 0 }));
+        kept.with_others_of(share)
+    }
+
     /// The share of one of `nodes` that can't agree with the others. `lasting` gives that of a part of a limit per period:
     /// of how large it is, and of what this node has and no node had, if that is known of the current period.
     pub fn alone(&self, before: Option<Before<'_>>, nodes: u64, lasting: impl Fn(u64, Option<(u64, u64)>) -> u64) -> Share {

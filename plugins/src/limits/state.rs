@@ -402,7 +402,7 @@ impl State {
 
     /// Replaces a part of what is counted under `hold` by another, of which so much is `beyond` the reservation.
     fn change(&mut self, hold: &Hold, demand: &Demand, old: Used, new: Used, beyond: Used) {
-        self.watches.note();
+        self.watches.note_settled();
         let (then, counting) = (hold.counting, self.counting);
         let (less, more) = (old.beyond(new), new.beyond(old));
         let second = (then.tokens == counting.tokens).then_some(hold.second);
@@ -453,7 +453,7 @@ impl State {
     /// The request has ended, though its usage isn't known yet.
     pub(super) fn release_slot(&mut self, hold: &mut Hold, demand: &Demand) {
         if std::mem::take(&mut hold.slot) {
-            self.watches.note();
+            self.watches.note_settled();
             self.leave(hold, demand);
         }
     }

@@ -99,10 +99,14 @@ impl Admin {
         let revoked = keys.revoke(id, &who.name).await;
         let mut act = who.act("key.revoke", known_id(before.as_ref()));
         act.before = before.as_ref().map_or(Value::Null, shown);
-        act.after = keys.find(id).as_ref().map_or(Value::Null, shown);
+        let after = keys.find(id);
+        act.after = after.as_ref().map_or(Value::Null, shown);
         act.outcome = Outcome::from(&revoked);
         // It may be revoked although that can't be stored.
         act.has_effect = Some(act.before != act.after);
+        if let Some(key) = after.filter(|key| key.revoked.is_some()) {
+            act.after["last_use"] = json!(key.last_use);
+        }
         // Counted and logged if it fails.
         let _ = self.record(act).await;
         Ok(revoked?)

@@ -28,6 +28,15 @@ pub(super) async fn running() -> Running {
 
 /// A gateway with this config.
 pub(super) async fn running_with(text: &str) -> Running {
+    running_by(text, Clock::new()).await
+}
+
+/// The first one, by a clock that stands: its work takes no time.
+pub(super) async fn running_at_once() -> Running {
+    running_by(TEXT, Clock::standing()).await
+}
+
+async fn running_by(text: &str, clock: Clock) -> Running {
     let config = Config::parse(text, Path::new("test.toml"), &Secrets::default()).unwrap();
-    start(&config, Clock::new()).await.unwrap()
+    start(&config, clock).await.unwrap()
 }

@@ -18,7 +18,7 @@ use crate::sign_in::SentSignIn;
 /// Cached answers that are sent between two reports of usage.
 const ANSWERS: usize = 32;
 /// If many scopes have changed, it takes a while to read what they use, and nothing that the new process has admitted is counted meanwhile. So
-/// after that it waits for so many times as long until it does it again for a single request.
+/// after that it waits for so many times as long until it does it again because of a single request.
 const PAUSE: u32 = 3;
 
 /// The new process decides what limits admit: how to ask it, and what it is asked.
@@ -69,7 +69,7 @@ pub(super) struct Updates {
     gateway: Gateway,
     successor: Option<Arc<Successor>>,
     questions: Option<mpsc::Receiver<Question>>,
-    /// When what has been admitted is told at once again.
+    /// When what has been admitted and what has ended is told at once again.
     prompt_from: Tick,
     /// When all that is used is told. It goes on while there are questions.
     reports: Interval,
@@ -78,7 +78,7 @@ pub(super) struct Updates {
 /// What there is to send.
 enum Next {
     Question(Question),
-    /// What it has admitted counts here.
+    /// What it has admitted counts here, or a request has ended: it may refuse others because of that until it knows.
     Counted,
     /// Some time has passed.
     Again,
@@ -149,11 +149,19 @@ impl Updates {
         };
         let pause = self.prompt_from.since(self.gateway.clock.now());
         let counted = async {
-            let Some(successor) = &self.successor else { return std::future::pending().await };
             if !pause.is_zero() {
                 sleep(pause).await;
             }
-            successor.has_counted().await;
+            let counted = async {
+                match &self.successor {
+                    Some(successor) => successor.has_counted().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = counted => {}
+                () = self.sent.scopes.has_settled() => {}
+            }
         };
         tokio::select! {
             Some(question) = question => Next::Question(question),
@@ -182,7 +190,7 @@ mod tests {
     use spillway_plugins::limits::{Demand, Path, Rank, Rules};
     use tokio::time::timeout;
 
-    use super::super::fixtures::running;
+    use super::super::fixtures::{running, running_at_once};
     use super::super::receive;
     use super::*;
     use crate::limits::Answer;
@@ -250,6 +258,30 @@ mod tests {
         successor.answered(admitted(&question), limits.now());
         assert!(second.await.unwrap().is_ok());
         drop(alone);
+    }
+
+    #[tokio::test]
+    async fn that_a_request_has_ended_is_told_at_once() {
+        let running = running_at_once().await;
+        let limits = Arc::clone(&running.gateway.limits);
+        let rules = Rules { concurrent: Some(1), ..Rules::default() };
+        let path: Path = limits.scope(Rank::Pool, "pool".to_owned(), &rules).into_iter().collect();
+        let permit = limits.admit(&path, Demand::default(), limits.now()).await.unwrap();
+        tokio::time::pause();
+        let left = limits.hand_over();
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let mut updates = Updates::new(Sent::new(&running.gateway), running.gateway.clone(), Some(left));
+        let (_over, is_over) = watch::channel(false);
+        tokio::spawn(async move { updates.send(&mut ours, is_over).await });
+        let mut told = async || loop {
+            if let Message::Tallies { scopes, .. } = receive(&mut theirs).await.unwrap().unwrap() {
+                return serde_json::to_string(&scopes).unwrap().contains("\"in_flight\":1");
+            }
+        };
+        assert!(told().await, "it is in flight");
+        drop(permit);
+        // Before the next report is due.
+        assert_eq!(timeout(EVERY / 2, told()).await, Ok(false));
     }
 
     #[tokio::test]

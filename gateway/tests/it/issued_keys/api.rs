@@ -34,8 +34,12 @@ async fn an_issued_key_works_at_once_until_it_is_revoked() {
     assert_eq!(gateway.metric("spillway_issued_keys").await, 1.0);
     let got = revoke(admin, &id).await;
     assert_eq!((got.status, &got.json()["state"]), (200, &json!("revoked")));
+    assert_eq!(got.json()["last_use"], shown["last_use"], "when it was used is known");
+    let audit = audited(admin, "?limit=1").await;
+    assert_eq!(audit[0]["after"]["last_use"], shown["last_use"], "{audit:?}");
     assert_eq!((chat_with(gateway.address, &key).await, chat_with(gateway.address, "crm").await), (401, 200));
     let first = listed(admin).await;
+    assert_eq!(first[0]["last_use"], shown["last_use"], "a refused call is no use");
     assert_eq!(revoke(admin, &id).await.status, 200, "to revoke it again changes nothing");
     assert_eq!(listed(admin).await, first);
     assert_eq!(gateway.metric("spillway_issued_keys").await, 0.0);
