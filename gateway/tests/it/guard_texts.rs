@@ -43,6 +43,36 @@ async fn no_prompt_hides_a_word() {
     }
 }
 
+/// The settings of an API hold words of the API, and some texts that the model reads.
+#[tokio::test]
+async fn no_setting_hides_a_word() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, json!({ "content": [], "choices": [], "usage": {} }).to_string())).await;
+    let rules = "[plugins.guard]\nwords = [\"kestrel\", \"mp3\", \"auto\"]\n";
+    let members = [member("a", &backend, 1), Member { name: "b", backend: &backend, priority: 1, extra: "kind = \"anthropic\"" }];
+    let gateway = Gateway::start(&config(&members, "", rules)).await;
+    let status = async |path: &str, name: &str, value: Value| {
+        let mut body = json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+        body[name] = value;
+        let request = spillway_testkit::client::post(path, &[], body.to_string().as_bytes());
+        spillway_testkit::client::ask(gateway.address, request).await.unwrap().status
+    };
+    let named = json!({ "type": "object", "properties": { "kestrel": { "type": "string" } } });
+    let told = json!({ "type": "object", "properties": { "x": { "type": "string", "enum": ["kestrel"] } } });
+    for schema in [named, told] {
+        let format = json!({ "type": "json_schema", "schema": schema });
+        assert_eq!(status("/v1/messages", "output_config", json!({ "effort": "low", "format": format })).await, 403, "{format}");
+        assert_eq!(status("/v1/messages", "output_format", format.clone()).await, 403, "{format}");
+    }
+    let edits = json!({ "edits": [{ "type": "compact_20260112", "instructions": "kestrel" }] });
+    assert_eq!(status("/v1/messages", "context_management", edits).await, 403);
+    let place = json!({ "user_location": { "type": "approximate", "approximate": { "city": "kestrel" } } });
+    assert_eq!(status("/v1/chat/completions", "web_search_options", place).await, 403);
+    assert_eq!(backend.count(), 0);
+    // These are words of the API.
+    assert_eq!(status("/v1/chat/completions", "audio", json!({ "format": "mp3", "voice": "kestrel" })).await, 200);
+    assert_eq!(status("/v1/chat/completions", "reasoning", json!({ "summary": "auto" })).await, 200);
+}
+
 /// A wrong escape far inside of a text is the backend's to refuse, but the guard lets nothing pass that it can't read.
 #[tokio::test]
 async fn what_cannot_be_decoded_does_not_pass_the_guard() {

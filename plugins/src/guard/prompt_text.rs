@@ -403,7 +403,8 @@ impl<'t> Walk<'t> {
 fn whose(name: &str) -> By {
     match name {
         "prompt" | "input" | "suffix" | "messages" => By::Person,
-        "instructions" | "system" | "tools" | "functions" | "mcp_servers" | "response_format" | "text" | "prediction" => By::Application,
+        "instructions" | "system" | "tools" | "functions" | "mcp_servers" | "response_format" | "text" | "prediction" | "output_config"
+        | "output_format" | "context_management" | "web_search_options" => By::Application,
         // Documents, and unknown members.
         _ => By::Elsewhere,
     }
