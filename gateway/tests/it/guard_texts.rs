@@ -6,7 +6,7 @@ use spillway_testkit::safety::{ContentSafety, KEY};
 
 use crate::support::*;
 
-const RULES: &str = "[plugins.guard]\nwords = [\"project heron\"]\nanswers = true\nwindow = 5\n";
+const RULES: &str = "[plugins.guard]\nwords = [\"project heron\"]\npatterns = { case = '\\bCN-[0-9]{6}\\b' }\nanswers = true\nwindow = 5\n";
 
 fn parts(parts: &[&str]) -> Value {
     let parts: Vec<Value> = parts.iter().map(|text| json!({ "type": "text", "text": text })).collect();
@@ -28,6 +28,8 @@ async fn no_prompt_hides_a_word() {
         parts(&["pro\u{200b}ject her\u{ad}on"]),
         parts(&["ｐｒｏｊｅｃｔ ｈｅｒｏｎ"]),
         parts(&[&tags]),
+        parts(&["about _Project Heron_ now"]),
+        parts(&["about __CN-123456__ now"]),
         message(json!({ "role": "user", "name": "project heron", "content": "x" })),
         message(json!({ "role": "user", "content": [{ "type": "newfangled", "blob": "project heron" }] })),
         message(json!({ "role": "user", "content": "x", "newfangled": [{ "deep": "project heron" }] })),
@@ -96,7 +98,12 @@ async fn what_cannot_be_decoded_does_not_pass_the_guard() {
 
 #[tokio::test]
 async fn no_answer_hides_a_word() {
-    for pieces in [&["about pro\u{200b}", "\u{200b}\u{200b}ject her", "on now"][..], &["ｐｒｏ", "ｊｅｃｔ ", "ｈｅｒｏｎ"]] {
+    for pieces in [
+        &["about _project", " heron_", " on now"][..],
+        &["about _CN-", "123456_", " on now"],
+        &["about pro\u{200b}", "\u{200b}\u{200b}ject her", "on now"],
+        &["ｐｒｏ", "ｊｅｃｔ ", "ｈｅｒｏｎ"],
+    ] {
         let whole = pieces.concat();
         let events: Vec<String> =
             std::iter::once(role()).chain(pieces.iter().map(|piece| delta(piece))).chain([stop(), DONE.to_owned()]).collect();

@@ -73,7 +73,12 @@ impl Rules {
         found.or_else(|| if has_tags(text) { self.written(&with_tags(text)) } else { None })
     }
 
+    /// As it is, and with no marks around its words.
     fn written(&self, text: &str) -> Option<Finding> {
+        self.matched(text).or_else(|| self.matched(&unmarked(text)?))
+    }
+
+    fn matched(&self, text: &str) -> Option<Finding> {
         if !self.patterns.is_match(text) {
             return None;
         }
@@ -114,8 +119,29 @@ fn whole_word(word: &str) -> String {
     let spaced = |c: char| {
         (c.is_alphanumeric() || c == '_') && !matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
     };
-    let edge = |at: Option<char>| if at.is_some_and(spaced) { r"\b" } else { "" };
+    // For regular expressions `_` is a letter, for readers it isn't: `_word_` is emphasis.
+    let edge = |at: Option<char>| if at.is_some_and(spaced) { r"(?:\b|_)" } else { "" };
     format!("(?i){}{}{}", edge(word.trim().chars().next()), parts.join(r"\s+"), edge(word.trim().chars().next_back()))
+}
+
+/// The text with a space for each `_` at the edge of a word, as in `_emphasis_`: there `\b` sees no edge. `None` if there
+/// is none.
+fn unmarked(text: &str) -> Option<String> {
+    let mut plain = String::new();
+    let (mut done, mut at) = (0, 0);
+    while let Some(found) = memchr::memchr(b'_', &text.as_bytes()[at..]) {
+        let start = at + found;
+        let rest = text[start..].trim_start_matches('_');
+        at = text.len() - rest.len();
+        let before = text[..start].chars().next_back();
+        if !(before.is_some_and(char::is_alphanumeric) && rest.starts_with(char::is_alphanumeric)) {
+            plain.push_str(&text[done..start]);
+            plain.extend(std::iter::repeat_n(' ', at - start));
+            done = at;
+        }
+    }
+    plain.push_str(&text[done..]);
+    Some(plain).filter(|_| done > 0)
 }
 
 #[cfg(test)]
@@ -134,6 +160,20 @@ mod tests {
             assert!(rules.text(text).is_some(), "{text}");
         }
         for text in ["projectheron", "project herons", "heron project", "c+", ""] {
+            assert_eq!(rules.text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn marks_of_emphasis_are_no_letters() {
+        let rules = rules(&[("case-number", r"\bCN-[0-9]{6}\b")], &["Project Heron", "größe", "_own"]).unwrap();
+        let words =
+            ["_Project Heron_", "__project heron__", "the _GRÖSSE_? nein: _Größe_", "my_größe_file", "*_größe_*", "an _own", "__own__"];
+        for text in words.into_iter().chain(["_CN-123456_", "__CN-123456__", "see _CN-123456_, please", "a ＿CN-123456＿", "_ _CN-123456"])
+        {
+            assert!(rules.text(text).is_some(), "{text}");
+        }
+        for text in ["_Project Herons_", "x_größer", "a_CN-123456_b", "_CN-1234567_", "_", "snake_case __init__"] {
             assert_eq!(rules.text(text), None, "{text}");
         }
     }
