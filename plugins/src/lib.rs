@@ -26,8 +26,8 @@
 //!
 //! Plugins don't know of each other. The other modules are what they share: the operations ([`api`], [`realtime`],
 //! [`service_tier`], [`names`]), formats ([`json`], [`sse`], [`frames`], [`multipart`], [`query`], [`otlp`], [`semconv`]),
-//! readers of heads, requests and answers ([`fields`], [`prompt`], `offered`, [`answer`], [`excerpt`], [`walk`]), and a hash
-//! ([`fnv`]).
+//! readers of heads, requests and answers ([`fields`], [`prompt`], `offered`, [`answer`], [`excerpt`], [`walk`]), a text as
+//! people see it (`visible`), and a hash ([`fnv`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;
@@ -65,4 +65,5 @@ pub mod stream;
 pub mod tokens;
 pub mod trace;
 pub mod transform;
+mod visible;
 pub mod walk;

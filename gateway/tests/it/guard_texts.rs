@@ -29,6 +29,7 @@ async fn no_prompt_hides_a_word() {
         parts(&["ｐｒｏｊｅｃｔ ｈｅｒｏｎ"]),
         parts(&[&tags]),
         parts(&["about _Project Heron_ now"]),
+        parts(&["about p\u{336}r\u{336}o\u{336}ject her\u{305}on now"]),
         parts(&["about __CN-123456__ now"]),
         message(json!({ "role": "user", "name": "project heron", "content": "x" })),
         message(json!({ "role": "user", "content": [{ "type": "newfangled", "blob": "project heron" }] })),

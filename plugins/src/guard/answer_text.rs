@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-use super::visible::{is_invisible, with_tags};
 use crate::fnv::fnv1a;
 use crate::json::{self, Kind, Reader};
+use crate::visible::{shows_nothing, with_tags};
 use crate::walk::{Token, Tokens, Unreadable};
 
 /// Members with names or bytes, which contain no text.
@@ -225,7 +225,7 @@ impl AnswerText {
 
     /// The last `most` visible characters of each channel: the next texts are checked together with them.
     pub fn ends(mut self, most: usize) -> Self {
-        let counts = |c: char| !is_invisible(c) || !with_tags(c.encode_utf8(&mut [0; 4])).is_empty();
+        let counts = |c: char| !shows_nothing(c) || !with_tags(c.encode_utf8(&mut [0; 4])).is_empty();
         for Channel { text, .. } in &mut self.channels {
             if text.len() > most {
                 let seen = text.char_indices().rev().filter(|(_, c)| counts(*c));

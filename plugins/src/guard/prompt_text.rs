@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::content_kind::{ContentKind, Leaf, SEALED, Spot, is_address, is_encoded, is_word, spot};
-use super::visible::with_tags;
 use crate::api::Api;
+use crate::visible::with_tags;
 use crate::walk::{Token, Tokens, Unreadable};
 
 /// The mark after a text that the model reads together with the next one. These marks are noncharacters: no text

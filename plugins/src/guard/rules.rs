@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
-use super::visible::{has_tags, visible, with_tags};
 use super::{AnswerText, Finding, PromptText, tools};
+use crate::visible::{has_tags, visible, with_tags};
 
 /// A rule that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
