@@ -6,7 +6,8 @@ use spillway_testkit::safety::{ContentSafety, KEY};
 
 use crate::support::*;
 
-const RULES: &str = "[plugins.guard]\nwords = [\"project heron\"]\npatterns = { case = '\\bCN-[0-9]{6}\\b' }\nanswers = true\nwindow = 5\n";
+const RULES: &str =
+    "[plugins.guard]\nwords = [\"project heron\", \"größe\"]\npatterns = { case = '\\bCN-[0-9]{6}\\b' }\nanswers = true\nwindow = 5\n";
 
 fn parts(parts: &[&str]) -> Value {
     let parts: Vec<Value> = parts.iter().map(|text| json!({ "type": "text", "text": text })).collect();
@@ -15,6 +16,11 @@ fn parts(parts: &[&str]) -> Value {
 
 fn message(message: Value) -> Value {
     json!({ "model": "m", "messages": [message] })
+}
+
+fn called(arguments: &str) -> Value {
+    let call = json!({ "id": "c", "type": "function", "function": { "name": "f", "arguments": arguments } });
+    message(json!({ "role": "assistant", "content": null, "tool_calls": [call] }))
 }
 
 #[tokio::test]
@@ -31,6 +37,10 @@ async fn no_prompt_hides_a_word() {
         parts(&["about _Project Heron_ now"]),
         parts(&["about p\u{336}r\u{336}o\u{336}ject her\u{305}on now"]),
         parts(&["about __CN-123456__ now"]),
+        message(json!({ "role": "tool", "tool_call_id": "c", "content": r#"{"q":"gr\u00f6\u00dfe"}"# })),
+        message(json!({ "role": "tool", "tool_call_id": "c", "content": r#"{"q":"{\"q\":\"project\\nheron\"}"}"# })),
+        called(r#"{"q":"gr\u00f6\u00dfe"}"#),
+        called(r#"{"q":"project\nheron"}"#),
         message(json!({ "role": "user", "name": "project heron", "content": "x" })),
         message(json!({ "role": "user", "content": [{ "type": "newfangled", "blob": "project heron" }] })),
         message(json!({ "role": "user", "content": "x", "newfangled": [{ "deep": "project heron" }] })),
@@ -118,6 +128,39 @@ async fn no_answer_hides_a_word() {
             let text = answer.text();
             assert!(answer.status == 403 || text.contains("content_filter"), "{stream}: {text}");
             assert!(!text.contains("on now") && !text.contains("ｈｅｒｏｎ"), "{stream}: {text}");
+        }
+    }
+}
+
+/// In the arguments of a call a word is written as in JSON, and comes in pieces.
+#[tokio::test]
+async fn no_call_hides_a_word() {
+    let far = r"\u0020".repeat(150);
+    for pieces in
+        [&[r#"{"q":"project"#, r#"\nheron"}"#][..], &[r#"{"q":"gr\u00"#, r#"f6\u00dfe"}"#], &[r#"{"q":"project"#, &far, r#"heron"}"#]]
+    {
+        let whole = pieces.concat();
+        let call =
+            |arguments: &str| json!([{ "index": 0, "id": "c", "type": "function", "function": { "name": "f", "arguments": arguments } }]);
+        let event = |delta: Value| {
+            let choice = json!({ "index": 0, "delta": delta, "finish_reason": null });
+            let chunk = json!({ "id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice] });
+            format!("data: {chunk}\n\n")
+        };
+        let deltas = pieces.iter().map(|piece| event(json!({ "tool_calls": call(piece) })));
+        let events: Vec<String> = std::iter::once(role()).chain(deltas).chain([stop(), DONE.to_owned()]).collect();
+        let message = json!({ "role": "assistant", "content": null, "tool_calls": call(&whole) });
+        let plain = json!({ "id": "c", "model": "m", "choices": [{ "index": 0, "message": message, "finish_reason": "tool_calls" }] });
+        let backend = ScriptedBackend::start(move |request| {
+            if request.json()["stream"] == json!(true) { Reply::sse(events.clone()) } else { Reply::json(200, plain.to_string()) }
+        })
+        .await;
+        let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", RULES)).await;
+        for stream in [false, true] {
+            let answer = gateway.post("/v1/chat/completions", &chat(stream)).await;
+            let text = answer.text();
+            assert!(answer.status == 403 || text.contains("content_filter"), "{stream}: {text}");
+            assert!(!text.contains("heron") && !text.contains("dfe"), "{stream}: {text}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
 use super::{AnswerText, Finding, PromptText, tools};
+use crate::escapes::{LEVELS, decoded};
 use crate::visible::{has_tags, visible, with_tags};
 
 /// A rule that can't be used.
@@ -64,8 +65,23 @@ impl Rules {
         Ok(Rules { names: all.into_iter().map(|(name, _)| name).collect(), patterns, max_prompt_tokens, allowed_tools })
     }
 
-    /// A forbidden part of a text: as it is written, as a reader sees it, and with its hidden characters decoded.
+    /// A forbidden part of a text: as it is written, as a reader sees it, and with its hidden characters decoded; the same
+    /// with its JSON escapes decoded.
     pub fn text(&self, text: &str) -> Option<Finding> {
+        let mut found = self.read(text);
+        let mut inner: Option<String> = None;
+        for _ in 0..LEVELS {
+            if found.is_some() {
+                break;
+            }
+            let next = decoded(inner.as_deref().unwrap_or(text))?;
+            found = self.read(&next);
+            inner = Some(next);
+        }
+        found
+    }
+
+    fn read(&self, text: &str) -> Option<Finding> {
         let found = self.written(text).or_else(|| match visible(text) {
             Cow::Borrowed(_) => None,
             Cow::Owned(seen) => self.written(&seen),
@@ -174,6 +190,21 @@ mod tests {
             assert!(rules.text(text).is_some(), "{text}");
         }
         for text in ["_Project Herons_", "x_größer", "a_CN-123456_b", "_CN-1234567_", "_", "snake_case __init__"] {
+            assert_eq!(rules.text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_hide_nothing() {
+        let rules = rules(&[("case-number", r"\bCN-[0-9]{6}\b")], &["Project Heron", "größe"]).unwrap();
+        let once = |text: &str| format!(r#"{{"q":"{text}"}}"#);
+        let words = [r"gr\u00f6\u00DFe", r"project\nheron", r"\u0070ro\u200bject heron", r"\nCN-123456\t", r"\ufeff_CN-12345\u0036_"];
+        for text in words.map(once).into_iter().chain([r"the \u0070roject heron".to_owned()]) {
+            assert!(rules.text(&text).is_some(), "{text}");
+            let twice = serde_json::json!([text]).to_string();
+            assert!(rules.text(&twice).is_some(), "{twice}");
+        }
+        for text in [r"gr\u00f6\u00dfer", r"project\qheron", r"\", r"C:\projects\heron"] {
             assert_eq!(rules.text(text), None, "{text}");
         }
     }
