@@ -269,6 +269,27 @@ fn within_text() {
     ]);
 }
 
+/// As people see it, and as it is written.
+#[test]
+fn other_forms_hide_nothing() {
+    check(&[
+        ("mail john＠example.com now", "mail [email] now"),
+        ("mail john\u{200b}@exam\u{ad}ple.com, you", "mail [email], you"),
+        ("ｊｏｈｎ＠ｅｘａｍｐｌｅ．ｃｏｍ", "[email]"),
+        ("tel ＋４９ １７０ １２３４５６７.", "tel [phone]."),
+        ("tel +٤٩١٧٠١٢٣٤٥٦٧.", "tel [phone]."),
+        ("tel +49\u{2010}170\u{2212}1234567.", "tel [phone]."),
+        ("４１１１ １１１１\u{3000}１１１１ １１１１", "[card]"),
+        ("4111\u{200b}1111\u{200b}1111\u{200b}1111", "[card]"),
+        ("ＤＥ８９ ３７０４ ００４４ ０５３２ ０１３０ ００", "[iban]"),
+        ("password：hunter2", "password：[secret]"),
+        ("pass\u{ad}word=hunter2 größe", "pass\u{ad}word=[secret] größe"),
+        ("｀größe…½ ｆｕｌｌ", "｀größe…½ ｆｕｌｌ"),
+        ("２０２４－０１－１５ １２：３０", "２０２４－０１－１５ １２：３０"),
+        (r#"{"a":"x\njohn@example.com\u0021"}"#, r#"{"a":"x\n[email]\u0021"}"#),
+    ]);
+}
+
 #[test]
 fn these_stay() {
     let redactor = all();
@@ -454,6 +475,14 @@ const HOSTILE: &[&str] = &[
     "xoxb-",
     "x@y.zz ",
     "[email]",
+    "--password '",
+    "</password>",
+    "password:\n x",
+    "a%40a.",
+    "\\u0040",
+    "\\\\",
+    "a＠b.",
+    "4111.\n",
 ];
 
 #[test]
@@ -485,7 +514,7 @@ proptest! {
     #[test]
     fn twice_is_once(text in "\\PC{0,80}", pieces in proptest::collection::vec(any::<prop::sample::Index>(), 0..6), glue in "[ .,:;@+()/\\-=\"'0-9a-z\\[\\]]{0,12}") {
         let canaries = canaries();
-        let extra = ["password=", "token: ", "[email]", "[secret]", "https://u:", "Bearer ", "01", "@", "=\"", "+49", "Authorization: Basic "];
+        let extra = ["password=", "token: ", "[email]", "[secret]", "https://u:", "Bearer ", "01", "@", "=\"", "+49", "％40", "\\u0040", "\u{200b}", "٤٩", "--password ", "\\n", "</password>", "Authorization: Basic "];
         let mut mixed = text;
         for piece in pieces {
             mixed += &glue;
