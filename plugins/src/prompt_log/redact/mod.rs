@@ -135,7 +135,9 @@ impl Redactor {
             return hits;
         }
         if self.has(Class::Email) {
-            email::find(text, &mut |range| hits.push(Hit { range, label: Class::Email.index() }));
+            let mut hit = |range| hits.push(Hit { range, label: Class::Email.index() });
+            email::find(text, &mut hit);
+            email::find_encoded(text, &mut hit);
         }
         if self.has(Class::Secret) {
             self.shapes.find(text, &mut |range| hits.push(Hit { range, label: Class::Secret.index() }));
