@@ -233,7 +233,7 @@ impl AnswerText {
                 continue;
             }
             if let Some(mapped) = Mapped::unescaped(text) {
-                let seen = mapped.parts().rev().filter(|(shown, _)| shown.chars().any(counts));
+                let seen = mapped.shown().rev().filter(|(shown, _)| shown.chars().any(counts));
                 let mut kept: Vec<_> = seen.take(most).filter_map(|(_, range)| text.get(range)).collect();
                 kept.reverse();
                 *text = kept.concat();
