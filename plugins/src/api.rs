@@ -88,11 +88,6 @@ impl Api {
         matches!(self, Api::Files | Api::Batches | Api::Conversations)
     }
 
-    /// Whether its answers report token counts. Speech is bytes; a socket reports them in events.
-    pub fn reports_usage(self) -> bool {
-        !matches!(self, Api::Speech | Api::Realtime | Api::ImageVariations) && !self.is_about_objects()
-    }
-
     /// Whether a plain answer is always a JSON object. Other answers may be audio or text.
     pub fn answers_with_an_object(self) -> bool {
         matches!(self, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages | Api::ImageGenerations)

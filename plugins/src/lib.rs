@@ -25,9 +25,9 @@
 //! Plugins that check a request share a stage of the gateway, behind the hook in [`checks`].
 //!
 //! Plugins don't know of each other. The other modules are what they share: the operations ([`api`], [`realtime`],
-//! [`service_tier`], [`names`]), formats ([`json`], [`sse`], [`frames`], [`multipart`], [`query`], [`otlp`], [`semconv`]),
-//! readers of heads, requests and answers ([`fields`], [`prompt`], `offered`, [`answer`], [`excerpt`], [`walk`]), other forms of
-//! a text (`escapes`, `visible`, `mapped`), and a hash ([`fnv`]).
+//! [`service_tier`], `names`), formats ([`json`], [`sse`], [`frames`], [`multipart`], [`query`], [`otlp`], [`semconv`]),
+//! readers of heads, requests and answers ([`fields`], `prompt`, `offered`, [`answer`], `excerpt`, `walk`), other forms of a
+//! text (`escapes`, `visible`, `mapped`), and a hash ([`fnv`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;
@@ -36,7 +36,7 @@ pub mod auth;
 pub mod cache;
 pub mod checks;
 mod escapes;
-pub mod excerpt;
+mod excerpt;
 pub mod fields;
 pub mod fnv;
 pub mod frames;
@@ -45,12 +45,12 @@ pub mod json;
 pub mod limits;
 mod mapped;
 pub mod multipart;
-pub mod names;
+mod names;
 pub mod objects;
 mod offered;
 pub mod otlp;
 pub mod prices;
-pub mod prompt;
+mod prompt;
 pub mod prompt_log;
 pub mod query;
 pub mod realtime;
@@ -68,4 +68,4 @@ pub mod tokens;
 pub mod trace;
 pub mod transform;
 mod visible;
-pub mod walk;
+mod walk;

@@ -114,7 +114,7 @@ fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
 }
 
 /// Equal for names that a lenient reader considers equal (FNV-1a of their letters).
-pub(crate) fn letters_hash(name: &[u8]) -> u64 {
+fn letters_hash(name: &[u8]) -> u64 {
     fnv1a(folded(name))
 }
 

@@ -15,7 +15,7 @@ const FILE: &str = "audit.log";
 /// The size of a file at which another one is begun, in bytes.
 pub(super) const FULL: u64 = 16 << 20;
 /// The number of older files.
-pub(super) const OLDER: usize = 31;
+const OLDER: usize = 31;
 
 /// The file that is written.
 #[derive(Debug)]

@@ -164,7 +164,7 @@ impl IdleConnections {
 
     /// Whether connections of an address that sent an answer too many are kept again. Says so once when it begins.
     #[cold]
-    pub(super) fn trusts_again(&self, stack: &Stack) -> bool {
+    fn trusts_again(&self, stack: &Stack) -> bool {
         let now = self.sweeps.load(Ordering::Relaxed);
         match stack.distrusted.compare_exchange(0, now + DISTRUSTED, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => {

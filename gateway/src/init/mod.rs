@@ -7,7 +7,7 @@ mod error;
 mod questions;
 mod resource;
 
-pub use answers::{Answers, Given, Login, NamedKey, Upstream, key};
+pub use answers::{Answers, Given, Login, NamedKey, key};
 pub use config_text::{Places, config};
 pub use drop_in::drop_in;
 pub use error::InitError;

@@ -141,7 +141,7 @@ fn unreadable(error: &std::io::Error) -> String {
 fn why_late(state: Option<&NodeState>, now: i64) -> Option<&'static str> {
     let Some(state) = state else { return Some("it has no state file") };
     if state.at_ms > now.saturating_add(AHEAD) {
-        return Some("its clock is ahead of this machine's, so nobody knows how old its data is");
+        return Some("its clock is ahead of this machine's, so no one knows how old its data is");
     }
     let every = i64::try_from(state.every_s.min(LONGEST_ROUND)).unwrap_or(i64::MAX);
     let age = now.saturating_sub(state.at_ms) / 1000;

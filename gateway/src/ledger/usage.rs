@@ -57,7 +57,7 @@ impl FromStr for Dimension {
 }
 
 /// Whether this can be a header's name.
-pub fn is_tag(name: &str) -> bool {
+fn is_tag(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 

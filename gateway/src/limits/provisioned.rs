@@ -24,7 +24,7 @@ const TELL: Duration = Duration::from_millis(500);
 /// After how long without an exchange a node counts on its share only.
 const LOST: Duration = Duration::from_secs(5);
 
-/// Writes what this process has done in all (ARGV: its name, its tallies), and reads the same of the others. Whoever has
+/// Writes what this process has done in all (ARGV: its name, its tallies), and reads the same of the others. A process that has
 /// written nothing for half a minute is gone.
 const EXCHANGE: &str = "
 local time = redis.call('TIME')
@@ -46,7 +46,7 @@ return answer";
 
 /// What a node has done at a target.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Told {
+struct TargetReport {
     tally: Tally,
     /// How long its last 429 still holds.
     full_ms: u64,
@@ -88,8 +88,9 @@ pub(super) async fn keep_shared(
         }
         sleep(EVERY).await;
         let now = clock.now();
-        let told: BTreeMap<&String, Told> = provisioned.iter().filter_map(|(name, target)| Some((name, told(target, now)?))).collect();
-        let Ok(text) = serde_json::to_string(&told) else { continue };
+        let reports: BTreeMap<&String, TargetReport> =
+            provisioned.iter().filter_map(|(name, target)| Some((name, report(target, now)?))).collect();
+        let Ok(text) = serde_json::to_string(&reports) else { continue };
         let asked = timeout(TELL, async {
             let mut connection = memory.connection().await?;
             script.key(memory.key("{limits}:ptu")).arg(process).arg(text).invoke_async::<Vec<String>>(&mut connection).await
@@ -116,16 +117,16 @@ pub(super) async fn keep_shared(
     }
 }
 
-fn told(target: &Target, now: Tick) -> Option<Told> {
+fn report(target: &Target, now: Tick) -> Option<TargetReport> {
     let (tally, full) = target.provisioned.tally(now)?;
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Some(Told { tally, full_ms: millis(full.left), full_ago_ms: millis(full.ago) })
+    Some(TargetReport { tally, full_ms: millis(full.left), full_ago_ms: millis(full.ago) })
 }
 
 fn note(heard: &mut Heard, process: &str, text: &str, targets: &BTreeMap<String, Arc<Target>>, now: Tick) {
     // Of another version of the gateway: what it sends is seen by what it fills.
-    let Ok(told) = serde_json::from_str::<BTreeMap<String, Told>>(text) else { return };
-    for (name, Told { tally, full_ms, full_ago_ms }) in told {
+    let Ok(reports) = serde_json::from_str::<BTreeMap<String, TargetReport>>(text) else { return };
+    for (name, TargetReport { tally, full_ms, full_ago_ms }) in reports {
         if let (Some(news), Some(target)) = (heard.news(process, &name, tally), targets.get(&name)) {
             let full = Full { left: Duration::from_millis(full_ms), ago: Duration::from_millis(full_ago_ms) };
             target.provisioned.note_peer(&news, full, now);
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!((news.booked, news.refused), (30.0, 1));
         assert_eq!(heard.news("p", "t", tally(130.0, 2)).unwrap().booked, 0.0);
         assert_eq!(heard.news("q", "t", tally(7.0, 0)), None);
-        assert_eq!(heard.news("p", "t", tally(10.0, 0)), None, "it has started anew");
+        assert_eq!(heard.news("p", "t", tally(10.0, 0)), None, "it has started again");
         assert_eq!(heard.news("p", "t", tally(15.0, 0)).unwrap().booked, 5.0);
     }
 }

@@ -23,7 +23,7 @@ pub use key_header::KeyHeader;
 pub use mock::Mock;
 use openai::OpenAi;
 pub use refused::Refused;
-pub use signer::{BadKey, Signer, Signing};
+pub use signer::{Signer, Signing};
 pub use url::{Operation, Url};
 
 /// The API of a backend.

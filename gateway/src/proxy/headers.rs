@@ -21,7 +21,7 @@ pub const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-ver
 /// `x-request-id`
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `x-spillway-backend`: the backend that answered.
-pub const X_SPILLWAY_BACKEND: HeaderName = HeaderName::from_static("x-spillway-backend");
+const X_SPILLWAY_BACKEND: HeaderName = HeaderName::from_static("x-spillway-backend");
 /// `x-spillway-cache`: what the cache did for the request.
 pub const X_SPILLWAY_CACHE: HeaderName = HeaderName::from_static("x-spillway-cache");
 /// `x-spillway-cache-score`: how similar the question is whose cached answer this is, 0 to 1.
@@ -29,9 +29,9 @@ pub const X_SPILLWAY_CACHE_SCORE: HeaderName = HeaderName::from_static("x-spillw
 /// `x-spillway-trace-id`: the trace that the request is part of.
 pub const X_SPILLWAY_TRACE_ID: HeaderName = HeaderName::from_static("x-spillway-trace-id");
 /// `x-spillway-attempts`: how many attempts it took.
-pub const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-attempts");
+const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-attempts");
 /// `x-spillway-overhead-us`: the gateway's own time until the first byte.
-pub const X_SPILLWAY_OVERHEAD_US: HeaderName = HeaderName::from_static("x-spillway-overhead-us");
+const X_SPILLWAY_OVERHEAD_US: HeaderName = HeaderName::from_static("x-spillway-overhead-us");
 
 /// Fields of an upstream that refer to its own host, not to the gateway. A redirect to another host could contain the
 /// gateway's credential.

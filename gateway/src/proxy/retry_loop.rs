@@ -186,12 +186,12 @@ async fn give_up(
     let fenced_off = none.is_some_and(|none| none.fenced_off);
     // Only if no real target is left: with the retries used up there may be one that was not tried.
     let left = none.or_else(|| pick(model_request, own.facts, own.attempts, retry_state, gateway.clock.now()).err());
-    let nobody = left.is_some();
+    let none_left = left.is_some();
     if let Some(reply) = model_request
         .pool
         .last_resort
         .as_ref()
-        .filter(|_| nobody && !fenced_off && model_request.object.is_none() && !model_request.is_pinned())
+        .filter(|_| none_left && !fenced_off && model_request.object.is_none() && !model_request.is_pinned())
     {
         match last_resort::answer(gateway, session, &mut own, model_request, reply).await {
             Ok(true) => return End::LastResort,
@@ -199,7 +199,7 @@ async fn give_up(
             Err(_) => return End::CallerLeft,
         }
     }
-    if let Some(answer) = retry_state.last_refusal.take().filter(|_| nobody && retry_state.is_last(left)) {
+    if let Some(answer) = retry_state.last_refusal.take().filter(|_| none_left && retry_state.is_last(left)) {
         return last_refusal::say(gateway, session, own, model_request, *answer).await;
     }
     let refusal = retry_state.refusal(&model_request.model.name, if retry_state.has_failed() { left } else { none }, gateway.clock.now());

@@ -55,7 +55,8 @@ impl<O: Clone + Eq + Hash, V> Store<O, V> {
     }
 
     /// Whether a name is in it. Doesn't count as a use.
-    pub fn contains(&self, name: &str) -> bool {
+    #[cfg(test)]
+    fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 

@@ -27,10 +27,10 @@ mod secret_text;
 mod sessions;
 mod state;
 
-pub use client::{Asked, Finished, SignIn, Started};
+pub use client::{Asked, SignIn};
 pub use error::{LackingToken, SignInError};
-pub use login::{LIFETIME as LOGIN_LIFETIME, Login, ReturnTo};
+pub use login::{LIFETIME as LOGIN_LIFETIME, ReturnTo};
 pub use logout::{LoggedOut, LogoutError};
 pub use person::Person;
-pub use sessions::{Found, Limits, SentSignIn, SessionChanges, SessionSummary, Sessions};
+pub use sessions::{Found, SentSignIn, SessionChanges, Sessions};
 pub use state::{SignInHandover, SignInState};

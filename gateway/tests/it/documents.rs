@@ -1,5 +1,6 @@
 //! What the documents show works.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use spillway::config::{Config, Secrets};
@@ -154,6 +155,26 @@ fn the_readme_has_the_picture_and_the_figures_of_the_page_on_performance() {
     for figure in figures {
         assert!(page.contains(figure), "performance.md doesn't have {figure}");
     }
+}
+
+/// The names that begin with `spillway_`, where that follows `quote`.
+fn metric_names(text: &str, quote: char) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let before = format!("{quote}spillway_");
+    text.split(&before).skip(1).map(|rest| format!("spillway_{}", rest.split(|c| !is_name(c)).next().unwrap())).collect()
+}
+
+#[test]
+fn the_pages_name_every_metric_and_the_page_on_operating_no_other() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry/metrics");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let exported: BTreeSet<String> = files.flat_map(|path| metric_names(&std::fs::read_to_string(path).unwrap(), '"')).collect();
+    assert!(exported.len() >= 100, "{exported:?}");
+    let named = |page: &String| metric_names(&std::fs::read_to_string(docs().join(page)).unwrap(), '`');
+    let anywhere: BTreeSet<String> = pages().iter().flat_map(named).collect();
+    assert_eq!(exported.difference(&anywhere).collect::<Vec<_>>(), Vec::<&String>::new(), "no page names them");
+    let operating = named(&"operating.md".to_owned());
+    assert_eq!(operating.difference(&exported).collect::<Vec<_>>(), Vec::<&String>::new(), "not exported");
 }
 
 /// Rust files, and folders of them, directly below a folder: their names without the suffix.

@@ -63,9 +63,10 @@ async fn nginx(program: &str, directory: &Path, backend: &Backend, address: Sock
     Proxy::other(program, &["-c", &config, "-e", &format!("{folder}/nginx.start")], address).await
 }
 
+/// Without `http-no-delay` it lets chunks wait for the next ones.
 async fn haproxy(program: &str, directory: &Path, backend: &Backend, address: SocketAddr) -> Proxy {
     let text = format!(
-        "global\n nbthread 1\n\ndefaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n http-reuse always\n\n\
+        "global\n nbthread 1\n\ndefaults\n mode http\n option http-no-delay\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n http-reuse always\n\n\
          frontend in\n bind {address}\n default_backend out\n\nbackend out\n server one {}\n",
         backend.second
     );

@@ -207,4 +207,9 @@ impl Proxy {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
     }
+
+    /// The same, in megabytes.
+    pub fn resident_mb(&mut self) -> f64 {
+        self.resident_kib() as f64 / 1024.0
+    }
 }

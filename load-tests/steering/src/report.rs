@@ -180,7 +180,7 @@ pub fn halved(run: &Figures) -> [f64; 4] {
 fn changes(text: &mut String, seeds: &Range<u64>) {
     head(
         text,
-        "\n**Capacity halves, and comes back after half an hour; nobody is told** (demand 1.3 of the whole)",
+        "\n**Capacity halves, and comes back after half an hour, without notice** (demand 1.3 of the whole)",
         &["", "refusals, first 5 minutes", "busy after that", "minutes until 90 % of the whole is used", "busy, minutes 10 to 15"],
     );
     for kind in [Kind::Today, Kind::Twin, Kind::Savings] {

@@ -2,7 +2,7 @@
 //! leaked keys; the checksum distinguishes a key from a similar text.
 
 /// The prefix of every key.
-pub const PREFIX: &str = "spw_";
+const PREFIX: &str = "spw_";
 const RANDOM: usize = 40;
 const CHECKSUM: usize = 6;
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -183,11 +183,6 @@ impl Excerpt {
         self.taken
     }
 
-    /// Whether the rest of the text is not needed.
-    pub fn is_over(&self) -> bool {
-        matches!(self.next, Next::Over)
-    }
-
     /// Starts again, for another text.
     pub fn reset(&mut self) {
         self.taken.clear();

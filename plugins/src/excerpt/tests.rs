@@ -114,7 +114,7 @@ proptest! {
             prop_assert_eq!(whole.cut(), pieces.cut());
             if text.starts_with('{') {
                 prop_assert!(serde_json::from_slice::<Value>(whole.text()).is_ok(), "{}", String::from_utf8_lossy(whole.text()));
-                prop_assert!(whole.is_over());
+                prop_assert!(matches!(whole.next, Next::Over));
             } else {
                 prop_assert!(whole.text().is_empty());
             }

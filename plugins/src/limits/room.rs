@@ -45,7 +45,7 @@ impl State {
     ///
     /// Within its guarantee a request is not refused because siblings used more than they had reserved: by so much the
     /// limit is exceeded instead. Other causes of too much usage (less was guaranteed before) don't exceed it.
-    pub(super) fn beside_guarantees(
+    fn beside_guarantees(
         &self,
         plan: &Plan,
         limited: &Limited,

@@ -14,7 +14,7 @@ mod responses;
 mod tests;
 mod tools;
 
-pub use message::{Call, Message, Role};
+pub use message::{Call, Message};
 
 use std::borrow::Cow;
 

@@ -157,8 +157,9 @@ impl RequestRules {
             Ok(None) => Ok(()),
             Ok(Some(field)) => Err(rejection(field, format!("'{field}' has an image: only prompts without images are allowed here"))),
             Err(field) => {
-                let told = format!("'{field}' can be read in two ways (a name is given twice), so it is not known whether it has images");
-                Err(rejection(field, told))
+                let message =
+                    format!("'{field}' can be read in two ways (a name is given twice), so it is not known whether it has images");
+                Err(rejection(field, message))
             }
         }
     }

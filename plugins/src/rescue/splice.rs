@@ -75,7 +75,7 @@ impl Splice {
     }
 
     /// Whether it has repeated everything that was sent.
-    pub fn has_caught_up(&self) -> bool {
+    fn has_caught_up(&self) -> bool {
         self.side.missing == 0
     }
 }

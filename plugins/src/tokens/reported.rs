@@ -229,12 +229,12 @@ impl Reported {
 
 impl ImageTool {
     fn read(&mut self, text: &[u8], usage: &Value) {
-        let mut told = Reported::default();
-        told.read(text, usage);
-        raise(&mut self.input, told.input);
-        raise(&mut self.output, told.output);
-        raise(&mut self.input_image, told.input_image);
-        raise(&mut self.output_image, told.output_image);
+        let mut found = Reported::default();
+        found.read(text, usage);
+        raise(&mut self.input, found.input);
+        raise(&mut self.output, found.output);
+        raise(&mut self.input_image, found.input_image);
+        raise(&mut self.output_image, found.output_image);
     }
 }
 

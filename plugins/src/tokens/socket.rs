@@ -80,9 +80,9 @@ impl SocketTap {
             }
             self.message.push(part.payload);
             if part.ends
-                && let Some(told) = self.message_ends()
+                && let Some(event) = self.message_ends()
             {
-                each(told, bytes.len() - rest.len());
+                each(event, bytes.len() - rest.len());
             }
         }
     }
@@ -122,19 +122,19 @@ impl SocketTap {
         let usage = reported.usage(Api::Realtime);
         let kind = kind.as_deref().unwrap_or("");
         let ends = [".done", ".completed", ".incomplete", ".failed"].iter().any(|end| kind.ends_with(end));
-        let told = match (kind, usage) {
+        let event = match (kind, usage) {
             ("response.created", _) => Some(SocketEvent::Begun),
             ("response.done", usage) => Some(SocketEvent::Ended(usage)),
             (_, Some(usage)) if ends => Some(SocketEvent::Other(usage)),
             _ => None,
         };
-        match told {
+        match event {
             Some(SocketEvent::Begun) => self.unsettled.begins(),
             Some(SocketEvent::Ended(_)) => self.unsettled.ends(),
             _ => {}
         }
         self.message.reset();
-        told
+        event
     }
 }
 

@@ -16,7 +16,7 @@ pub struct HeaderChanges {
 /// Whether a header belongs to the gateway: framing, routing, credentials, and its own headers.
 pub fn is_protected(name: &str) -> bool {
     let framing = ["content-length", "content-type", "content-encoding"];
-    let told = ["set-cookie", "retry-after", "retry-after-ms", "x-should-retry"];
+    let answers_own = ["set-cookie", "retry-after", "retry-after-ms", "x-should-retry"];
     // A socket's handshake belongs to the caller and the backend.
-    is_hop_by_hop(name) || is_callers_own(name) || framing.contains(&name) || told.contains(&name)
+    is_hop_by_hop(name) || is_callers_own(name) || framing.contains(&name) || answers_own.contains(&name)
 }

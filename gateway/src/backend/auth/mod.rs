@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 use crate::config::{self, BackendAuth, TokenAuth};
 use crate::telemetry::metrics::Metrics;
-pub use authoriser::{AuthError, Authoriser};
-pub use fetch::{FetchError, Fetched};
+pub use authoriser::Authoriser;
+pub use fetch::Fetched;
 pub use source::TokenSource;
 
 /// The token of every identity that is used, shared by the backends that use it.

@@ -1,7 +1,4 @@
-//! What one unit of provisioned throughput takes of each model.
-
-/// When the table was read from Azure's documentation.
-pub const AS_OF: &str = "2026-11-28";
+//! What one unit of provisioned throughput takes of each model, by Azure's documentation of 2026-11-28.
 
 /// The least number of units of a deployment, and the step in which it grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::fading::FadingSum;
 use crate::clock::Tick;
 
 /// The share of the depth that calls beyond a share leave free.
-pub const LENT_GUARD: f64 = 0.3;
+const LENT_GUARD: f64 = 0.3;
 /// The time over which use is averaged, in seconds.
 const OVER: u64 = 20;
 

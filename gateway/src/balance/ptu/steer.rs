@@ -124,19 +124,15 @@ pub enum Decision {
 /// What decisions are based on, beside the twin: mean price and arrivals.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Steering {
+    /// The mean price of a second of load elsewhere.
     mean_price: Option<f64>,
     /// The load of interactive and standard calls.
     arrivals: FadingSum<ARRIVALS>,
 }
 
 impl Steering {
-    /// The mean price of a second of load elsewhere.
-    pub fn mean_price(&self) -> Option<f64> {
-        self.mean_price
-    }
-
     /// The load of interactive and standard calls that arrives, in seconds per second.
-    pub fn arrivals(&self, now: Tick) -> f64 {
+    fn arrivals(&self, now: Tick) -> f64 {
         self.arrivals.per_second(now)
     }
 
@@ -281,10 +277,10 @@ mod tests {
         let mut steering = Steering::default();
         let first = call(Class::Standard, 1.0);
         steering.decide(&mut filled(5.0), &Rules::default(), &first, NOW);
-        let (arrivals, price) = (steering.arrivals(NOW), steering.mean_price());
+        let (arrivals, price) = (steering.arrivals(NOW), steering.mean_price);
         assert!(arrivals > 0.0);
         steering.decide(&mut filled(5.0), &Rules::default(), &Call { is_new: false, price: 9.0, ..first }, NOW);
-        assert_eq!((steering.arrivals(NOW), steering.mean_price()), (arrivals, price));
+        assert_eq!((steering.arrivals(NOW), steering.mean_price), (arrivals, price));
     }
 
     #[test]
@@ -318,7 +314,7 @@ mod tests {
             if let Decision::Wait(time) = steering.decide(&mut filled(load), &rules, &call, NOW) {
                 prop_assert!(!time.is_zero() && time <= LOOK_AGAIN && waited + time <= rules.patience[class]);
             }
-            prop_assert!(steering.arrivals(NOW).is_finite() && steering.mean_price().is_none_or(f64::is_finite));
+            prop_assert!(steering.arrivals(NOW).is_finite() && steering.mean_price.is_none_or(f64::is_finite));
         }
     }
 }

@@ -152,9 +152,9 @@ pub(super) fn read(raw: Option<&RawAuth>, no_consumers: bool, known: &Known<'_>,
     let Some(raw) = raw else { return Auth { required: !no_consumers, ..Auth::default() } };
     let tokens = raw.jwt.as_ref().map(|jwt| tokens(jwt, known, check));
     let pepper = raw.pepper.as_ref().and_then(|secret| check.secret("plugins.auth.pepper", secret));
-    let nobody = no_consumers && tokens.is_none();
-    let required = raw.required.unwrap_or(!nobody);
-    if required && nobody {
+    let no_callers = no_consumers && tokens.is_none();
+    let required = raw.required.unwrap_or(!no_callers);
+    if required && no_callers {
         check.problem("plugins.auth.required", "no caller could be accepted: there are no [[consumers]] and no plugins.auth.jwt");
     }
     Auth { required, pepper: pepper.map(|secret| Pepper::new(secret.expose().as_bytes())), tokens }

@@ -49,8 +49,9 @@ pub struct RawConsumer {
     pub headers: Vec<String>,
     /// How urgent its requests are when there is not enough capacity. Default `standard`.
     pub class: Option<RawClass>,
-    /// How long its requests may take in all, unless they say so themselves (`x-spillway-deadline`). A request waits for
-    /// cheap capacity only as long as it can still be answered in time. Default: the pool's `timeouts.total`.
+    /// When its callers need their answers, counted from a request's arrival, unless the request says so itself
+    /// (`x-spillway-deadline`). A request waits for cheap capacity only as long as it can still be answered in time. It
+    /// doesn't end the request: the pool's `timeouts.total` does. Default: the pool's `timeouts.total`.
     pub deadline: Option<DurationText>,
     /// Who may see its usage, and make and revoke keys for it, on the page `/me`: ids of groups, application roles,
     /// subjects (of Entra: object ids), and names with an `@`, such as user principal names. Default: the owners of its

@@ -40,7 +40,7 @@ pub enum RawPtuCost {
     /// By tokens, among those who used it in that hour.
     #[default]
     ByUse,
-    /// By `shares`, used or not. What nobody has a share of is divided by tokens among those who have none.
+    /// By `shares`, used or not. What no one has a share of is divided by tokens among those who have none.
     ByShare,
 }
 

@@ -17,7 +17,7 @@ pub(in crate::proxy) struct Estimate {
     pub(super) charge: Charge,
     pub(super) evidence: Evidence,
     /// The usage that the answer reported, if it did.
-    pub(super) told: Option<Usage>,
+    pub(super) reported: Option<Usage>,
     pub(super) permit: Option<Permit>,
     /// The config of the request.
     pub(super) runtime: Arc<Runtime>,
@@ -27,7 +27,7 @@ impl Estimate {
     /// Makes and books the estimate, and settles what was reserved.
     pub(in crate::proxy) fn book(self, gateway: &Gateway) {
         let read = || self.evidence.settled(&self.charge.row.place, self.charge.price(), &gateway.tokenizers);
-        let settled = self.told.map_or_else(read, Settled::Reported);
+        let settled = self.reported.map_or_else(read, Settled::Reported);
         self.book_as(gateway, settled);
     }
 
@@ -54,7 +54,7 @@ impl Estimate {
 
     /// The answer has reported its usage after all, if it has.
     pub(in crate::proxy) fn set_reported(&mut self, usage: Option<Usage>) {
-        self.told = usage;
+        self.reported = usage;
     }
 
     /// So many bytes of a plain answer were read.
@@ -69,7 +69,7 @@ impl Estimate {
 
     /// Like [`Estimate::book`], but without tokenizing any text.
     pub(in crate::proxy) fn book_by_length(self, gateway: &Gateway) {
-        let settled = self.told.map_or_else(|| self.evidence.bound(), Settled::Reported);
+        let settled = self.reported.map_or_else(|| self.evidence.bound(), Settled::Reported);
         self.book_as(gateway, settled);
     }
 }

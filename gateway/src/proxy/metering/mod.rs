@@ -112,8 +112,14 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
 
 /// Books one of the answers on a socket at once; the reservation stays for the next one. If the answer did not report
 /// its usage, the upper bound is booked.
-pub(super) fn book_turn(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState, told: Option<Usage>) {
-    let settled = told.map_or_else(|| Settled::Bound(usage_bound::of(books.facts, books.body, model_request)), Settled::Reported);
+pub(super) fn book_turn(
+    gateway: &Gateway,
+    books: &mut Books<'_>,
+    model_request: &ModelRequest,
+    state: &AttemptState,
+    reported: Option<Usage>,
+) {
+    let settled = reported.map_or_else(|| Settled::Bound(usage_bound::of(books.facts, books.body, model_request)), Settled::Reported);
     book_settled(gateway, books, model_request, state, settled);
 }
 
@@ -166,19 +172,19 @@ pub(super) fn book_attempt(
     }
     // The caller's answer is not this part, but the one that continues it.
     let answered = books.reply.status.is_some() && !books.continued;
-    let told = books.metering.usage.map(|metered| metered.usage);
-    if told.is_some() || may_have_cost(state, outcome) {
+    let reported = books.metering.usage.map(|metered| metered.usage);
+    if reported.is_some() || may_have_cost(state, outcome) {
         let now = gateway.clock.now();
         let charge = Charge::new(books, model_request, state, outcome, answered, now);
         if answered || outcome == AttemptOutcome::Cancelled {
             books.metering.booked = true;
-            match told {
+            match reported {
                 Some(usage) => settle_at(gateway, books, charge, Settled::Reported(usage), now),
                 None => estimate(gateway, books, model_request, state, charge, now),
             }
             return;
         }
-        let settled = told.map_or_else(|| Evidence::new(books, model_request, state).bound(), Settled::Reported);
+        let settled = reported.map_or_else(|| Evidence::new(books, model_request, state).bound(), Settled::Reported);
         let used = charge.book(gateway, settled);
         // The reservation stays for the next attempt.
         if let Some(permit) = &books.metering.permit {
@@ -217,7 +223,7 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelReque
         permit.release_slot();
     }
     let estimate =
-        Estimate { charge, evidence, told: None, permit: books.metering.permit.take(), runtime: Arc::clone(&books.facts.runtime) };
+        Estimate { charge, evidence, reported: None, permit: books.metering.permit.take(), runtime: Arc::clone(&books.facts.runtime) };
     estimate.hand_over(gateway);
 }
 
@@ -227,7 +233,7 @@ pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, sta
     books.metering.booked = true;
     let charge = Charge::new(books, model_request, state, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
     let evidence = Evidence::new(books, model_request, state);
-    Estimate { charge, evidence, told: None, permit: books.metering.permit.take(), runtime: Arc::clone(&books.facts.runtime) }
+    Estimate { charge, evidence, reported: None, permit: books.metering.permit.take(), runtime: Arc::clone(&books.facts.runtime) }
 }
 
 /// Books an answer from the cache (`how`): it used nothing and costs nothing.

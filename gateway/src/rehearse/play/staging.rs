@@ -84,7 +84,7 @@ fn identity_at(token: &TokenAuth, service: Option<SocketAddr>) -> TokenAuth {
 pub(in crate::rehearse) fn replaced(config: &Config) -> Vec<String> {
     let mut said = vec![
         "Backends are stand-ins on this machine, without TLS, quotas and provisioned throughput of their own.".to_owned(),
-        "Time is virtual: it stands still while anything happens.".to_owned(),
+        "Time is virtual: it stops while anything happens.".to_owned(),
     ];
     let tokens = config.backends.iter().any(|backend| matches!(backend.auth, BackendAuth::Token(_)));
     let lost = match config.redis.as_ref().map(|redis| redis.quotas_when_lost) {

@@ -194,9 +194,9 @@ async fn take_over(
     pid: &mut Option<u32>,
 ) -> Result<Option<Left>, HandoverError> {
     let reachable = Reachable::of(&gateway.runtime.load());
-    let told = tokio::time::timeout(READY, send(stream, &Message::Reachable { reachable, leaves_limits: true })).await;
+    let in_time = tokio::time::timeout(READY, send(stream, &Message::Reachable { reachable, leaves_limits: true })).await;
     // If the stream is broken, the new process has ended, and may have said why.
-    let _ = told.map_err(|_| HandoverError::TooSlow)?;
+    let _ = in_time.map_err(|_| HandoverError::TooSlow)?;
     let prepared = async {
         loop {
             match receive(stream).await {

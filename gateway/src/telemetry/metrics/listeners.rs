@@ -54,7 +54,7 @@ impl ListenerFamilies {
         RELOADS.iter().for_each(|outcome| drop(self.tls_reloads.with_label_values(&[outcome])));
     }
 
-    /// Counts a handshake with a caller that failed, by a label of `tls::FAILURES`.
+    /// Counts a handshake with a caller that failed, by a label of `listener_tls::FAILURES`.
     pub fn tls_failure(&self, reason: &'static str) {
         self.tls_failures.with_label_values(&[reason]).inc();
     }

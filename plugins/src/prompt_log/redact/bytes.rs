@@ -36,7 +36,7 @@ pub fn digit_at(bytes: &[u8], at: usize) -> bool {
 }
 
 /// The first digit from `at` on.
-pub fn next_digit(bytes: &[u8], at: usize) -> Option<usize> {
+fn next_digit(bytes: &[u8], at: usize) -> Option<usize> {
     scan::digit(bytes.get(at..)?).map(|found| at + found)
 }
 

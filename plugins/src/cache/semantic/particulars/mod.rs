@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use kind::Kind;
 
 /// Must change with the known words, so that entries of other versions never match.
-const VERSION: &[u8] = b"spillway-particulars-1\n";
+const VERSION: &[u8] = b"spillway-particulars-2\n";
 
 /// A longer text, in bytes, is one particular as a whole.
 const LONGEST: usize = 16 * 1024;

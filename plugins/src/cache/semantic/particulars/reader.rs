@@ -44,6 +44,11 @@ fn is_edge(one: char) -> bool {
     !one.is_alphanumeric() && !matches!(one, '%' | '°' | '$' | '€' | '£' | '+' | '#' | '@' | '/' | '_' | '&' | '=' | '~' | '\\' | '-')
 }
 
+/// Pictures and symbols that say something.
+fn is_emoji(one: char) -> bool {
+    matches!(one, '\u{2190}'..='\u{21ff}' | '\u{2600}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
+}
+
 fn is_latin(one: char) -> bool {
     one.is_ascii()
         || ('\u{aa}'..='\u{24f}').contains(&one)
@@ -106,6 +111,9 @@ impl Reader {
             self.start = false;
         } else if text.contains(['%', '°', '$', '€', '£']) {
             self.word(text);
+        }
+        if raw.contains(is_emoji) {
+            self.name(raw.chars().filter(|one| is_emoji(*one)).collect());
         }
         // A comma ends a number in words, or one before its unit.
         if raw.ends_with([',', ')']) {
@@ -214,8 +222,11 @@ impl Reader {
             }
         }
         let capital = word.starts_with(char::is_uppercase);
-        if let Some(time) = words::time(lower, capital && !self.start) {
+        let dated = self.recent.last().is_some_and(|one| words::is_before_time(one));
+        if let Some(time) = words::time(lower, (capital && !self.start) || dated) {
             self.push(Kind::Time, time.to_owned());
+        } else if words::is_roman(lower) {
+            self.name(lower.to_owned());
         } else if let Some(sense) = self.switched(lower) {
             return self.sense(sense, lower);
         } else if !word.chars().all(is_latin) {

@@ -98,6 +98,9 @@ const SENSES: Words = &[
     ("negative", "negative negativ négatif"),
     ("legal", "legal legally"),
     ("illegal", "illegal* unlawful*"),
+    ("impossible", "impossib* unmöglich* imposib*"),
+    ("women", "women woman female females frauen femmes mujeres"),
+    ("men", "men male males männer hommes hombres"),
     ("boil", "boil boils boiling siede* kochen"),
     ("freeze", "freeze freezes freezing gefrier*"),
     ("easy", "easy easily leicht* einfach* facile* fácil*"),
@@ -290,6 +293,17 @@ pub(super) fn has_target(word: &str) -> bool {
          traduc* umwandel*",
     )];
     meaning(TARGET, word).is_some()
+}
+
+/// Whether a month may follow this word: "in may".
+pub(super) fn is_before_time(word: &str) -> bool {
+    ["in", "since", "until", "till", "by", "of", "from", "before", "after", "last", "next", "early", "late", "mid", "every", "each"]
+        .contains(&word)
+}
+
+/// Whether a word is a number in Roman numerals; from fifty on they look like words.
+pub(super) fn is_roman(word: &str) -> bool {
+    word.len() > 1 && word.bytes().all(|one| b"ivx".contains(&one))
 }
 
 /// Whether a word means a direction.
