@@ -26,8 +26,8 @@
 //!
 //! Plugins don't know of each other. The other modules are what they share: the operations ([`api`], [`realtime`],
 //! [`service_tier`], `names`), formats ([`json`], [`sse`], [`frames`], [`multipart`], [`query`], [`otlp`], [`semconv`]),
-//! readers of heads, requests and answers ([`fields`], `prompt`, `offered`, [`answer`], `excerpt`, `walk`), and a hash
-//! ([`fnv`]).
+//! readers of heads, requests and answers ([`fields`], `prompt`, `offered`, [`answer`], `excerpt`, `walk`), other forms of a
+//! text (`escapes`, `visible`, `mapped`), and a hash ([`fnv`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;
@@ -35,6 +35,7 @@ pub mod api;
 pub mod auth;
 pub mod cache;
 pub mod checks;
+mod escapes;
 mod excerpt;
 pub mod fields;
 pub mod fnv;
@@ -42,6 +43,7 @@ pub mod frames;
 pub mod guard;
 pub mod json;
 pub mod limits;
+mod mapped;
 pub mod multipart;
 mod names;
 pub mod objects;
@@ -65,4 +67,5 @@ pub mod stream;
 pub mod tokens;
 pub mod trace;
 pub mod transform;
+mod visible;
 mod walk;

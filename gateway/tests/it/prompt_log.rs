@@ -111,6 +111,22 @@ async fn what_must_not_be_kept_never_reaches_a_file() {
     }
 }
 
+/// As they are written in the arguments of a call, and with other characters that show the same.
+#[tokio::test]
+async fn no_other_form_keeps_them() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("fine"))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &log(folder.path(), ""))).await;
+    let arguments = r#"{"to":"a\njane@contoso.example","tel":"+49\u00a0170\u00a01234567"}"#;
+    let call = json!({ "id": "c", "type": "function", "function": { "name": "f", "arguments": arguments } });
+    let text = "john＠contoso.example, jim\u{200b}@contoso.example, ＋４９ １７０ １２３４５６７, 4111.1111.1111.1111";
+    let messages = json!([{ "role": "user", "content": text }, { "role": "assistant", "content": null, "tool_calls": [call] }]);
+    assert_eq!(gateway.post("/v1/chat/completions", &json!({ "model": "m", "messages": messages })).await.status, 200);
+    let record = records_of(folder.path(), 1).await.pop().unwrap();
+    assert_eq!(record["prompt"][0]["text"], "[email], [email], [phone], [card]", "{record:#}");
+    assert_eq!(record["prompt"][1]["calls"][0]["arguments"], r#"{"to":"a\n[email]","tel":"[phone]"}"#, "{record:#}");
+}
+
 #[tokio::test]
 async fn each_consumer_as_it_says() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;

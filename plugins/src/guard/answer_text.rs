@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::visible::{is_invisible, with_tags};
 use crate::fnv::fnv1a;
 use crate::json::{self, Kind, Reader};
+use crate::mapped::Mapped;
+use crate::visible::{shows_nothing, untagged, with_tags};
 use crate::walk::{Token, Tokens, Unreadable};
 
 /// Members with names or bytes, which contain no text.
@@ -223,16 +224,25 @@ impl AnswerText {
         })
     }
 
-    /// The last `most` visible characters of each channel: the next texts are checked together with them.
+    /// The last `most` visible characters of each channel: the next texts are checked together with them. An escape is one
+    /// character, so that escapes push nothing out of sight.
     pub fn ends(mut self, most: usize) -> Self {
-        let counts = |c: char| !is_invisible(c) || !with_tags(c.encode_utf8(&mut [0; 4])).is_empty();
+        let counts = |c: char| !shows_nothing(c) || untagged(c).is_some();
         for Channel { text, .. } in &mut self.channels {
-            if text.len() > most {
-                let seen = text.char_indices().rev().filter(|(_, c)| counts(*c));
-                let keep = seen.take(most).last().map_or(text.len(), |(at, _)| at);
-                text.drain(..keep);
-                text.retain(counts);
+            if text.len() <= most {
+                continue;
             }
+            if let Some(mapped) = Mapped::unescaped(text) {
+                let seen = mapped.shown().rev().filter(|(shown, _)| shown.chars().any(counts));
+                let mut kept: Vec<_> = seen.take(most).filter_map(|(_, range)| text.get(range)).collect();
+                kept.reverse();
+                *text = kept.concat();
+                continue;
+            }
+            let seen = text.char_indices().rev().filter(|(_, c)| counts(*c));
+            let keep = seen.take(most).last().map_or(text.len(), |(at, _)| at);
+            text.drain(..keep);
+            text.retain(counts);
         }
         self
     }
@@ -365,5 +375,27 @@ mod tests {
         assert_eq!(spoken.text(), "her");
         spoken.add(event("on".to_owned()).as_bytes()).unwrap();
         assert!(is_found(&spoken, "heron"));
+    }
+
+    #[test]
+    fn escapes_push_nothing_out_of_sight() {
+        let escaped = |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+        let twice = |text: &str| escaped(text).replace('\\', "\\\\");
+        let event = |text: &str| json!({ "arguments": text }).to_string();
+        for (begin, end) in [
+            (escaped("a pröject "), escaped("hero")),
+            (escaped("pröject ") + &escaped(&"\u{200b}".repeat(500)), "hero".to_owned()),
+            (twice("pröject "), twice("hero")),
+        ] {
+            let mut spoken = AnswerText::default();
+            spoken.add(event(&begin).as_bytes()).unwrap();
+            spoken = spoken.ends(20);
+            assert!(spoken.text().len() <= 20 * 7, "{}", spoken.text());
+            // The escape that isn't whole yet.
+            spoken.add(event(&(end + r"\u00")).as_bytes()).unwrap();
+            spoken = spoken.ends(20);
+            spoken.add(event("6e").as_bytes()).unwrap();
+            assert!(is_found(&spoken, "pröject heron"), "{}", spoken.text());
+        }
     }
 }

@@ -103,7 +103,7 @@ const SCHEMA: [&str; 24] = [
 pub(super) fn spot(api: Api, at: ContentKind, name: &str) -> Spot {
     match at {
         ContentKind::Silent => Spot::known(ContentKind::Silent, Leaf::Silent),
-        ContentKind::Settings => Spot { place: ContentKind::Settings, leaf: Leaf::Word, named: !is_word(name) },
+        ContentKind::Settings => setting(name),
         ContentKind::Own => {
             let leaf = if name == "type" { Leaf::SchemaType } else { Leaf::Alone };
             Spot { place: at, leaf, named: !SCHEMA.contains(&name) }
@@ -155,6 +155,18 @@ fn top(api: Api, name: &str) -> Spot {
         | "container" | "context_management" | "output_config" | "thread" | "diagnostics" => Spot::known(ContentKind::Settings, Leaf::Word),
         "data_sources" => Spot::known(ContentKind::Sources, Leaf::Alone),
         _ => form(ContentKind::Top, name),
+    }
+}
+
+/// Members of settings. Some of them are texts that a model reads, or structures with such texts: the form of an answer,
+/// instructions for a summary, a place to search from.
+fn setting(name: &str) -> Spot {
+    match name {
+        "schema" | "json_schema" | "instructions" | "system" | "prompt" | "user_location" | "messages" | "content" | "text"
+        | "description" => form(ContentKind::Form, name),
+        // A word (`mp3`), or a schema.
+        "format" => Spot::known(ContentKind::Form, Leaf::Word),
+        _ => Spot { place: ContentKind::Settings, leaf: Leaf::Word, named: !is_word(name) },
     }
 }
 

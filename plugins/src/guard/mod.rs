@@ -11,7 +11,6 @@ mod prompt_text;
 mod rules;
 pub mod safety;
 mod tools;
-mod visible;
 mod windows;
 
 pub use answer_text::AnswerText;

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::content_kind::{ContentKind, Leaf, SEALED, Spot, is_address, is_encoded, is_word, spot};
-use super::visible::with_tags;
 use crate::api::Api;
+use crate::visible::with_tags;
 use crate::walk::{Token, Tokens, Unreadable};
 
 /// The mark after a text that the model reads together with the next one. These marks are noncharacters: no text
@@ -403,7 +403,8 @@ impl<'t> Walk<'t> {
 fn whose(name: &str) -> By {
     match name {
         "prompt" | "input" | "suffix" | "messages" => By::Person,
-        "instructions" | "system" | "tools" | "functions" | "mcp_servers" | "response_format" | "text" | "prediction" => By::Application,
+        "instructions" | "system" | "tools" | "functions" | "mcp_servers" | "response_format" | "text" | "prediction" | "output_config"
+        | "output_format" | "context_management" | "web_search_options" => By::Application,
         // Documents, and unknown members.
         _ => By::Elsewhere,
     }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
-use super::visible::{has_tags, visible, with_tags};
 use super::{AnswerText, Finding, PromptText, tools};
+use crate::escapes::{LEVELS, decoded};
+use crate::visible::{has_tags, visible, with_tags};
 
 /// A rule that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,8 +65,23 @@ impl Rules {
         Ok(Rules { names: all.into_iter().map(|(name, _)| name).collect(), patterns, max_prompt_tokens, allowed_tools })
     }
 
-    /// A forbidden part of a text: as it is written, as a reader sees it, and with its hidden characters decoded.
+    /// A forbidden part of a text: as it is written, as a reader sees it, and with its hidden characters decoded; the same
+    /// with its JSON escapes decoded.
     pub fn text(&self, text: &str) -> Option<Finding> {
+        let mut found = self.read(text);
+        let mut inner: Option<String> = None;
+        for _ in 0..LEVELS {
+            if found.is_some() {
+                break;
+            }
+            let next = decoded(inner.as_deref().unwrap_or(text))?;
+            found = self.read(&next);
+            inner = Some(next);
+        }
+        found
+    }
+
+    fn read(&self, text: &str) -> Option<Finding> {
         let found = self.written(text).or_else(|| match visible(text) {
             Cow::Borrowed(_) => None,
             Cow::Owned(seen) => self.written(&seen),
@@ -73,7 +89,12 @@ impl Rules {
         found.or_else(|| if has_tags(text) { self.written(&with_tags(text)) } else { None })
     }
 
+    /// As it is, and with no marks around its words.
     fn written(&self, text: &str) -> Option<Finding> {
+        self.matched(text).or_else(|| self.matched(&unmarked(text)?))
+    }
+
+    fn matched(&self, text: &str) -> Option<Finding> {
         if !self.patterns.is_match(text) {
             return None;
         }
@@ -114,8 +135,29 @@ fn whole_word(word: &str) -> String {
     let spaced = |c: char| {
         (c.is_alphanumeric() || c == '_') && !matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
     };
-    let edge = |at: Option<char>| if at.is_some_and(spaced) { r"\b" } else { "" };
+    // For regular expressions `_` is a letter, for readers it isn't: `_word_` is emphasis.
+    let edge = |at: Option<char>| if at.is_some_and(spaced) { r"(?:\b|_)" } else { "" };
     format!("(?i){}{}{}", edge(word.trim().chars().next()), parts.join(r"\s+"), edge(word.trim().chars().next_back()))
+}
+
+/// The text with a space for each `_` at the edge of a word, as in `_emphasis_`: there `\b` sees no edge. `None` if there
+/// is none.
+fn unmarked(text: &str) -> Option<String> {
+    let mut plain = String::new();
+    let (mut done, mut at) = (0, 0);
+    while let Some(found) = memchr::memchr(b'_', &text.as_bytes()[at..]) {
+        let start = at + found;
+        let rest = text[start..].trim_start_matches('_');
+        at = text.len() - rest.len();
+        let before = text[..start].chars().next_back();
+        if !(before.is_some_and(char::is_alphanumeric) && rest.starts_with(char::is_alphanumeric)) {
+            plain.push_str(&text[done..start]);
+            plain.extend(std::iter::repeat_n(' ', at - start));
+            done = at;
+        }
+    }
+    plain.push_str(&text[done..]);
+    Some(plain).filter(|_| done > 0)
 }
 
 #[cfg(test)]
@@ -134,6 +176,35 @@ mod tests {
             assert!(rules.text(text).is_some(), "{text}");
         }
         for text in ["projectheron", "project herons", "heron project", "c+", ""] {
+            assert_eq!(rules.text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn marks_of_emphasis_are_no_letters() {
+        let rules = rules(&[("case-number", r"\bCN-[0-9]{6}\b")], &["Project Heron", "größe", "_own"]).unwrap();
+        let words =
+            ["_Project Heron_", "__project heron__", "the _GRÖSSE_? nein: _Größe_", "my_größe_file", "*_größe_*", "an _own", "__own__"];
+        for text in words.into_iter().chain(["_CN-123456_", "__CN-123456__", "see _CN-123456_, please", "a ＿CN-123456＿", "_ _CN-123456"])
+        {
+            assert!(rules.text(text).is_some(), "{text}");
+        }
+        for text in ["_Project Herons_", "x_größer", "a_CN-123456_b", "_CN-1234567_", "_", "snake_case __init__"] {
+            assert_eq!(rules.text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_hide_nothing() {
+        let rules = rules(&[("case-number", r"\bCN-[0-9]{6}\b")], &["Project Heron", "größe"]).unwrap();
+        let once = |text: &str| format!(r#"{{"q":"{text}"}}"#);
+        let words = [r"gr\u00f6\u00DFe", r"project\nheron", r"\u0070ro\u200bject heron", r"\nCN-123456\t", r"\ufeff_CN-12345\u0036_"];
+        for text in words.map(once).into_iter().chain([r"the \u0070roject heron".to_owned()]) {
+            assert!(rules.text(&text).is_some(), "{text}");
+            let twice = serde_json::json!([text]).to_string();
+            assert!(rules.text(&twice).is_some(), "{twice}");
+        }
+        for text in [r"gr\u00f6\u00dfer", r"project\qheron", r"\", r"C:\projects\heron"] {
             assert_eq!(rules.text(text), None, "{text}");
         }
     }

@@ -142,12 +142,9 @@ impl Editor<'_> {
 
 /// A text without its sensitive parts; `None` if it stays as it is.
 fn redacted(redactor: &Redactor, text: &str) -> Option<String> {
-    match unescaped(text) {
-        Cow::Borrowed(text) => match redactor.redact(text) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(redacted) => Some(redacted),
-        },
-        Cow::Owned(text) => Some(redactor.redact(&text).into_owned()),
+    match redactor.redact(text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(redacted) => Some(redacted),
     }
 }
 
@@ -157,7 +154,9 @@ fn sure(text: &str) -> usize {
     let begin = text.char_indices().rev().nth(UNSURE - 1).map_or(0, |(at, _)| at);
     // Words that began before that count as a whole.
     let begin = text[..begin].rfind(char::is_whitespace).map_or(0, |at| at + 1);
-    let odd = |word: &str| word.len() >= LONG || word.contains(|c: char| c.is_ascii_digit() || matches!(c, '@' | '_' | '=' | '+'));
+    let odd = |word: &str| {
+        word.len() >= LONG || word.contains(|c: char| c.is_numeric() || matches!(c, '@' | '_' | '=' | '+' | '＠' | '＿' | '＝' | '＋'))
+    };
     let words = text[begin..].split_whitespace().filter(|word| odd(word));
     // The position of a word follows from its address.
     words.map(|word| word.as_ptr().addr() - text.as_ptr().addr()).next().unwrap_or(text.len())
@@ -167,35 +166,6 @@ fn sure(text: &str) -> usize {
 const UNSURE: usize = 40;
 /// Words that may be keys.
 const LONG: usize = 16;
-
-/// Without the escapes of a JSON text within the text, so that they can't hide anything.
-fn unescaped(text: &str) -> Cow<'_, str> {
-    if memchr::memchr(b'\\', text.as_bytes()).is_none() || (!text.contains("\\u00") && !text.contains("\\/")) {
-        return Cow::Borrowed(text);
-    }
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        plain.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let code = rest.strip_prefix("\\u").and_then(|rest| rest.get(..4)).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        let (shown, length) = match code {
-            // Printable ASCII, except for characters that would break the JSON around it.
-            Some(byte @ (b' '..=b'!' | b'#'..=b'[' | b']'..=b'~')) => (char::from(byte), 6),
-            _ if rest.starts_with("\\/") => ('/', 2),
-            _ => ('\\', 1),
-        };
-        plain.push(shown);
-        rest = &rest[length..];
-        // An escaped backslash escapes nothing.
-        if length == 1 && rest.starts_with('\\') {
-            plain.push('\\');
-            rest = &rest[1..];
-        }
-    }
-    plain.push_str(rest);
-    Cow::Owned(plain)
-}
 
 /// Reads prompt and answer of a request, for `with`; texts are redacted, and cut to `longest` bytes each. Of an incomplete text the
 /// received part is read; at its end there could be a part of something sensitive.
@@ -297,6 +267,16 @@ mod tests {
     fn escapes_hide_nothing() {
         assert_eq!(edited(r#"{"tel":"\u002B49 30 90182017"}"#, false), r#"{"tel":"[phone]"}"#);
         assert_eq!(edited(r#"{"to":"a\u0040b.example"}"#, false), r#"{"to":"[email]"}"#);
+        for (text, expected) in [
+            (r#"{"tel":"+49\u00a0170\u00a01234567"}"#, r#"{"tel":"[phone]"}"#),
+            (r#"{"to":"a\njane@b.example"}"#, r#"{"to":"a\n[email]"}"#),
+            (r#"{"to":"jos\u00e9@b.example\n"}"#, r#"{"to":"[email]\n"}"#),
+            (r#"{"a":"{\"to\":\"x\\njane\\u0040b.example\"}"}"#, r#"{"a":"{\"to\":\"x\\n[email]\"}"}"#),
+            (r#"{"a":"\u0041nna","to":"a@b.example"}"#, r#"{"a":"\u0041nna","to":"[email]"}"#),
+        ] {
+            assert_eq!(edited(text, false), expected);
+            assert!(serde_json::from_str::<serde_json::Value>(expected).is_ok());
+        }
         // Escapes of other characters, and invalid ones, stay unchanged.
         for text in [r#"{"a":"\u00e9\n\\u0040 \u0022x\""}"#, r"C:\users\u0", "\\u00zz", "a\\"] {
             assert_eq!(edited(text, false), text);
@@ -311,6 +291,8 @@ mod tests {
         assert_eq!(edited("half an", true), "half an");
         assert_eq!(edited("write to john.doe@", true), "write to …[broken off]");
         assert_eq!(edited("ä the key is ghp_CANARY", true), "ä the key is …[broken off]");
+        assert_eq!(edited("write to john.doe＠exa", true), "write to …[broken off]");
+        assert_eq!(edited("it is ４１１１ １１１１", true), "it is …[broken off]");
         assert_eq!(edited("", true), "");
     }
 

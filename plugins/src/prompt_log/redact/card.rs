@@ -24,8 +24,10 @@ fn card_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut digits = [0_u8; LONGEST];
     let (mut len, mut at, mut best) = (0, start, None);
     let mut separator: Option<&[u8]> = None;
+    let (mut groups, mut broken) = (0, false);
     loop {
         let group = len;
+        groups += 1;
         while digit_at(bytes, at) {
             *digits.get_mut(len)? = bytes[at] - b'0';
             len += 1;
@@ -36,10 +38,24 @@ fn card_end(bytes: &[u8], start: usize) -> Option<usize> {
             }
         }
         let decimals = bytes.get(at) == Some(&b'.') && digit_at(bytes, at + 1);
-        if is_card(&digits[..len]) && ends_word(bytes, at) && !decimals && !in_uuid(bytes, start, at) {
+        // Two numbers with a dot or `_` between them are decimals, or a name.
+        let parted = groups > 2 || !matches!(separator, Some(b"." | b"_"));
+        if parted && is_card(&digits[..len]) && ends_word(bytes, at) && !decimals && !in_uuid(bytes, start, at) {
             best = Some(at);
         }
-        let gap = if bytes.get(at) == Some(&b'-') { 1 } else { blank(bytes, at) };
+        let gap = match bytes.get(at) {
+            Some(b'-' | b'.' | b'_') => 1,
+            // A number is broken at the end of a line, a column of numbers isn't one number.
+            Some(b'\n') if separator.is_some() && !broken => {
+                broken = true;
+                at += 1;
+                0
+            }
+            _ => blank(bytes, at),
+        };
+        if gap == 0 && broken && before(bytes, at) == Some(b'\n') && len - group >= 4 && len < LONGEST && digit_at(bytes, at) {
+            continue;
+        }
         let gap = &bytes[at.min(bytes.len())..at + gap];
         if len - group < 4 || len == LONGEST || gap.is_empty() || *separator.get_or_insert(gap) != gap || !digit_at(bytes, at + gap.len()) {
             return best;

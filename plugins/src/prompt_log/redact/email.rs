@@ -20,6 +20,21 @@ pub fn find(text: &str, hit: &mut dyn FnMut(Range<usize>)) {
     }
 }
 
+/// The same for addresses in a URL, where `%40` stands for the `@`.
+pub fn find_encoded(text: &str, hit: &mut dyn FnMut(Range<usize>)) {
+    if memchr::memchr(b'%', text.as_bytes()).is_none() {
+        return;
+    }
+    let mut done = 0;
+    for at in memchr::memmem::find_iter(text.as_bytes(), "%40") {
+        let end = at + 3;
+        if let (Some(local), Some(domain)) = (local_len(&text[done..at]), domain_len(&text[end..])) {
+            hit(at - local..end + domain);
+        }
+        done = end;
+    }
+}
+
 /// Letters and digits of any script, with combining marks.
 fn is_letter(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '\u{300}'..='\u{36f}' | '\u{900}'..='\u{e7f}')

@@ -5,7 +5,7 @@
 //! little and hostile text costs at most its length. Uncertain cases are removed: a lost word in a log is cheaper than
 //! a stored password.
 //!
-//! The text is expected as people see it, not as escaped JSON.
+//! The finders expect a text as people see it, so a text that is written in another way ([`shown`]) is read twice.
 
 mod bytes;
 mod card;
@@ -15,6 +15,7 @@ mod iban;
 mod merge;
 mod phone;
 mod secret;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -116,7 +117,13 @@ impl Redactor {
     }
 
     fn pass(&self, text: &str, whole_lines: bool) -> Option<String> {
-        let hits = self.hits(text);
+        let mut hits = self.hits(text);
+        if let Some(shown) = shown::shown(text) {
+            // The letter of an escape is no part of a word: without it JSON is no longer JSON.
+            hits.iter_mut().for_each(|hit| hit.range = shown.whole(hit.range.clone()));
+            hits.extend(self.hits(&shown.text).into_iter().map(|hit| Hit { range: shown.original(hit.range), ..hit }));
+            hits.retain(|hit| !hit.range.is_empty());
+        }
         if hits.is_empty() { None } else { merge::replace(text, hits, &self.placeholders, whole_lines) }
     }
 
@@ -128,7 +135,9 @@ impl Redactor {
             return hits;
         }
         if self.has(Class::Email) {
-            email::find(text, &mut |range| hits.push(Hit { range, label: Class::Email.index() }));
+            let mut hit = |range| hits.push(Hit { range, label: Class::Email.index() });
+            email::find(text, &mut hit);
+            email::find_encoded(text, &mut hit);
         }
         if self.has(Class::Secret) {
             self.shapes.find(text, &mut |range| hits.push(Hit { range, label: Class::Secret.index() }));

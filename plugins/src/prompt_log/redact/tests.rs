@@ -269,6 +269,36 @@ fn within_text() {
     ]);
 }
 
+/// As people see it, and as it is written.
+#[test]
+fn other_forms_hide_nothing() {
+    check(&[
+        ("mail john＠example.com now", "mail [email] now"),
+        ("mail john\u{200b}@exam\u{ad}ple.com, you", "mail [email], you"),
+        ("ｊｏｈｎ＠ｅｘａｍｐｌｅ．ｃｏｍ", "[email]"),
+        ("tel ＋４９ １７０ １２３４５６７.", "tel [phone]."),
+        ("tel +٤٩١٧٠١٢٣٤٥٦٧.", "tel [phone]."),
+        ("tel +49\u{2010}170\u{2212}1234567.", "tel [phone]."),
+        ("４１１１ １１１１\u{3000}１１１１ １１１１", "[card]"),
+        ("4111\u{200b}1111\u{200b}1111\u{200b}1111", "[card]"),
+        ("ＤＥ８９ ３７０４ ００４４ ０５３２ ０１３０ ００", "[iban]"),
+        ("password：hunter2", "password：[secret]"),
+        ("pass\u{ad}word=hunter2 größe", "pass\u{ad}word=[secret] größe"),
+        ("｀größe…½ ｆｕｌｌ", "｀größe…½ ｆｕｌｌ"),
+        ("２０２４－０１－１５ １２：３０", "２０２４－０１－１５ １２：３０"),
+        ("4111.1111.1111.1111 and 4111_1111_1111_1111.", "[card] and [card]."),
+        ("4111 1111\n1111 1111 is it", "[card] is it"),
+        ("mailto:john%40example.com?x", "mailto:[email]?x"),
+        ("<password>hunter2</password>", "<password>[secret]</password>"),
+        ("<db:Password x='1'>hunter 2</db:Password>", "<db:Password x='1'>[secret]</db:Password>"),
+        ("password:\n  hunter2\nnext: 1", "password:\n  [secret]\nnext: 1"),
+        ("apiKey:\r\n  \"hunter2\"\r\n", "apiKey:\r\n  \"[secret]\"\r\n"),
+        ("mysql --password hunter2 -u x", "mysql --password [secret] -u x"),
+        ("x --api-key 'a b' y", "x --api-key '[secret]' y"),
+        (r#"{"a":"x\njohn@example.com\u0021"}"#, r#"{"a":"x\n[email]\u0021"}"#),
+    ]);
+}
+
 #[test]
 fn these_stay() {
     let redactor = all();
@@ -380,6 +410,20 @@ fn these_stay() {
         "13:45:12.345678 [0012] GET /v1/x 200 0.012",
         "51 23 45 67 89 12 34 11 22",
         "Room 0.12, bus 010 20",
+        "4111\n1111\n1111\n1111",
+        "4111 1111\n1111\n1111 1111",
+        "4111.111111111111",
+        "4111_111111111111.csv",
+        "100%40 of 100%, a%40b",
+        "<password></password> <password>${PW}</password> <password>string</password> <passwords>none</passwords>",
+        "<input type=\"password\"></input>",
+        "password:\n  type: string\n  maxLength: 20",
+        "password:\n  string",
+        "Enter your password:\n  then2 press return",
+        "password:\nhunter2 was here",
+        "use the --password option, --password to ask, --token x1",
+        "--password $PASSWORD --password <password> --password-file /run/secrets/a1b2c3",
+        "|----|----|",
         "",
     ];
     let wrong: Vec<_> = texts
@@ -454,6 +498,14 @@ const HOSTILE: &[&str] = &[
     "xoxb-",
     "x@y.zz ",
     "[email]",
+    "--password '",
+    "</password>",
+    "password:\n x",
+    "a%40a.",
+    "\\u0040",
+    "\\\\",
+    "a＠b.",
+    "4111.\n",
 ];
 
 #[test]
@@ -485,7 +537,7 @@ proptest! {
     #[test]
     fn twice_is_once(text in "\\PC{0,80}", pieces in proptest::collection::vec(any::<prop::sample::Index>(), 0..6), glue in "[ .,:;@+()/\\-=\"'0-9a-z\\[\\]]{0,12}") {
         let canaries = canaries();
-        let extra = ["password=", "token: ", "[email]", "[secret]", "https://u:", "Bearer ", "01", "@", "=\"", "+49", "Authorization: Basic "];
+        let extra = ["password=", "token: ", "[email]", "[secret]", "https://u:", "Bearer ", "01", "@", "=\"", "+49", "％40", "\\u0040", "\u{200b}", "٤٩", "--password ", "\\n", "</password>", "Authorization: Basic "];
         let mut mixed = text;
         for piece in pieces {
             mixed += &glue;

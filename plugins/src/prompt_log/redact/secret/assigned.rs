@@ -106,11 +106,46 @@ pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
         }
         let Some((name, word)) = name_before(bytes, at) else { continue };
         let Some((value, arrow)) = value_start(bytes, at) else { continue };
+        if bytes[at] == b':' && matches!(name, Name::Strong) && at_is(bytes, value, |byte| matches!(byte, b'\n' | b'\r')) {
+            if let Some(range) = value_below(bytes, value) {
+                done = range.end;
+                hit(range);
+            }
+            continue;
+        }
         if let Some(range) = value_range(bytes, &name, word, value, bytes[at], arrow) {
             done = range.end;
             hit(range);
         }
     }
+}
+
+/// Whether a word is the name of a secret.
+pub(super) fn is_name(word: &[u8]) -> bool {
+    STRONG.iter().any(|name| ends_with(word, name))
+}
+
+/// Whether a value looks like a secret, and isn't a type, a variable or a call.
+pub(super) fn is_value(value: &[u8]) -> bool {
+    !value.is_empty() && !is_nothing(value) && !is_code(value) && value.first() != Some(&b'&')
+}
+
+/// Whether it looks like one even among words.
+pub(super) fn is_value_in_prose(value: &[u8]) -> bool {
+    is_value(value) && is_likely(value, b':')
+}
+
+/// The only word of the indented line after `name:`, as in YAML.
+fn value_below(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let line = at + if bytes[at..].starts_with(b"\r\n") { 2 } else { 1 };
+    let start = run(&bytes[..bytes.len().min(line + HEAD)], line, |byte| matches!(byte, b' ' | b'\t'));
+    let quoted = usize::from(at_is(bytes, start, |byte| matches!(byte, b'"' | b'\'')));
+    let word = start + quoted;
+    let end = run(bytes, word, |byte| !byte.is_ascii_whitespace());
+    let over = at_is(bytes, end, |byte| matches!(byte, b'\n' | b'\r')) || end == bytes.len();
+    let end = end - if quoted == 1 && end > word { 1 } else { 0 };
+    let value = bytes.get(word..end)?;
+    (start > line && over && !value.ends_with(b":") && is_value_in_prose(value)).then_some(word..end)
 }
 
 /// The kind of the name that ends before a separator, and its last word's beginning.

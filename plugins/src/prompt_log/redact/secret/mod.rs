@@ -1,8 +1,10 @@
 //! Keys, tokens and passwords: found by their form ([`shape`]), by the name that they are assigned to ([`assigned`]),
+//! by the tag or option that holds them ([`marked`]),
 //! or by the block or URL that contains them ([`block`]).
 
 mod assigned;
 mod block;
+mod marked;
 mod shape;
 
 use std::ops::Range;
@@ -17,6 +19,10 @@ impl Shapes {
         // Finding one byte, or none, takes less than to begin a search for several.
         if memchr::memchr(b'-', text.as_bytes()).is_some() {
             block::private_keys(text.as_bytes(), hit);
+            marked::options(text.as_bytes(), hit);
+        }
+        if memchr::memchr(b'<', text.as_bytes()).is_some() {
+            marked::elements(text.as_bytes(), hit);
         }
         if memchr::memchr(b':', text.as_bytes()).is_some() {
             block::url_passwords(text.as_bytes(), hit);

@@ -22,6 +22,24 @@ pub fn is_invisible(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
+/// Whether a character is a line through, over or under the one before it: struck-through letters are the same letters.
+fn is_line(c: char) -> bool {
+    matches!(c,
+        '\u{305}' | '\u{332}'..='\u{338}' | '\u{33f}' | '\u{347}' | '\u{35e}'..='\u{35f}' | '\u{20d2}'..='\u{20d3}' | '\u{20d8}'..='\u{20da}'
+        | '\u{20dd}'..='\u{20e0}' | '\u{20e2}'..='\u{20e6}' | '\u{20ea}'..='\u{20eb}' | '\u{fe2d}' | '\u{fe26}' | '\u{fe24}'..='\u{fe25}')
+}
+
+/// Whether a character shows no letter: it is invisible, or only a line.
+pub fn shows_nothing(c: char) -> bool {
+    is_invisible(c) || is_line(c)
+}
+
+/// What the characters show, in its plain form.
+fn plain(text: impl Iterator<Item = char>) -> String {
+    // A line with nothing below it is a space with a line.
+    text.filter(|c| !shows_nothing(*c)).nfkc().filter(|c| !is_line(*c)).collect()
+}
+
 /// Whether every character of a text is visible and plain, as in most texts.
 fn is_plain(text: &str) -> bool {
     text.is_ascii() && !text.bytes().any(|byte| is_invisible(char::from(byte)))
@@ -29,14 +47,14 @@ fn is_plain(text: &str) -> bool {
 
 /// The text as a reader sees it; borrowed if nothing changes.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if is_plain(text) || (!text.contains(is_invisible) && is_nfkc_quick(text.chars()) == IsNormalized::Yes) {
+    if is_plain(text) || (!text.contains(shows_nothing) && is_nfkc_quick(text.chars()) == IsNormalized::Yes) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(text.chars().filter(|c| !is_invisible(*c)).nfkc().collect())
+    Cow::Owned(plain(text.chars()))
 }
 
 /// The character that a tag character stands for. Tag characters are invisible, but models read them as letters.
-fn untagged(c: char) -> Option<char> {
+pub fn untagged(c: char) -> Option<char> {
     let code = u32::from(c).checked_sub(0xe0000)?;
     char::from_u32(code).filter(|c| matches!(c, ' '..='~'))
 }
@@ -52,7 +70,7 @@ pub fn with_tags(text: &str) -> Cow<'_, str> {
     if !has_tags(text) {
         return visible(text);
     }
-    Cow::Owned(text.chars().map(|c| untagged(c).unwrap_or(c)).filter(|c| !is_invisible(*c)).nfkc().collect())
+    Cow::Owned(plain(text.chars().map(|c| untagged(c).unwrap_or(c))))
 }
 
 #[cfg(test)]
@@ -79,20 +97,28 @@ mod tests {
 
     #[test]
     fn words_are_what_they_show() {
-        for text in ["pro\u{200b}ject", "ｐｒｏｊｅｃｔ", "pro\u{ad}ject", "\u{202e}pro\u{0}ject", "𝐩𝐫𝐨𝐣𝐞𝐜𝐭", "p\u{fe0f}roject"]
-        {
+        for text in [
+            "pro\u{200b}ject",
+            "ｐｒｏｊｅｃｔ",
+            "pro\u{ad}ject",
+            "\u{202e}pro\u{0}ject",
+            "𝐩𝐫𝐨𝐣𝐞𝐜𝐭",
+            "p\u{fe0f}roject",
+            "p\u{336}r\u{336}o\u{305}ject\u{333}",
+            "proje\u{338}\u{20e0}ct",
+        ] {
             assert_eq!(visible(text), "project", "{text}");
         }
         let hidden: String = "project".chars().map(|c| char::from_u32(0xe0000 + u32::from(c)).unwrap()).collect();
         assert_eq!((visible(&hidden), with_tags(&hidden)), ("".into(), "project".into()));
-        for text in ["", "plain\ttext\r\n", "größe", "秘密"] {
+        for text in ["", "plain\ttext\r\n", "größe", "秘密", "≠"] {
             assert!(matches!(visible(text), Cow::Borrowed(same) if same == text) && !has_tags(text), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_seen_is_seen_once(text in "[\\PC\u{200b}\u{ad}\u{e0041}ｆ①ﬁ]{0,20}") {
+        fn what_is_seen_is_seen_once(text in "[\\PC\u{200b}\u{ad}\u{e0041}\u{336}\u{305}\u{308}e‾≠ｆ①ﬁ]{0,20}") {
             let seen = visible(&text).into_owned();
             prop_assert_eq!(&visible(&seen), &seen);
         }
