@@ -1,4 +1,4 @@
-//! Members whose success holds no answer: the next one is asked, unseen.
+//! Members that can't be reached, or whose success holds no answer: the next one is asked, unseen.
 
 use serde_json::json;
 use spillway_testkit::backend::{Received, Reply, ScriptedBackend};
@@ -30,5 +30,27 @@ async fn a_success_without_an_answer_is_asked_elsewhere() {
         assert!(got.text().contains("from b"), "{told}: {}", got.text());
         let counted = "spillway_attempts_total{backend=\"a\",deployment=\"m\",outcome=\"no_answer\",pool=\"pool\"}";
         assert_eq!(gateway.metric(counted).await, 1.0, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_at_a_tier_that_is_not_there_is_served_by_the_next() {
+    let gone = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let good = ScriptedBackend::start(served).await;
+    // Without a budget, and with no failure allowed.
+    let rules = "retry = { max_attempts = 1, budget = { percent = 0, floor_per_second = 0 } }";
+    let text = config(&[member("gone", &gone, 1), member("good", &good, 2)], rules, "");
+    let address = gone.address();
+    drop(gone);
+    eventually("nobody listens", async || tokio::net::TcpStream::connect(address).await.is_err()).await;
+    let gateway = std::sync::Arc::new(Gateway::start(&text).await);
+    let asked: Vec<_> = (0..50)
+        .map(|_| {
+            let gateway = std::sync::Arc::clone(&gateway);
+            tokio::spawn(async move { gateway.chat().await.status })
+        })
+        .collect();
+    for one in asked {
+        assert_eq!(one.await.unwrap(), 200);
     }
 }

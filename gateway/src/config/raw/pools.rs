@@ -131,7 +131,7 @@ pub enum RawCircuitError {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRetry {
-    /// Most failed attempts; a move away from a throttled member doesn't count. Default 4.
+    /// Most failed attempts; a move away from a throttled member, or from one that can't be reached, doesn't count. Default 4.
     pub max_attempts: Option<u32>,
     /// Statuses after which another member is asked. Default `[408, 429, 500, 502, 503, 504, 529]`.
     pub statuses: Option<Vec<StatusText>>,
@@ -146,7 +146,7 @@ pub struct RawRetry {
     pub budget: Option<RawBudget>,
 }
 
-/// Limit of retries after failures.
+/// Limit of retries after failures. Those that don't count for `max_attempts` don't count here, either.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBudget {

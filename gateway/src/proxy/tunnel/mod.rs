@@ -351,6 +351,7 @@ pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut err
     // If the gateway itself ended the attempt, it is already recorded.
     if let Some(mut attempt) = tunnel.attempt.take_if(|_| !tunnel.answered) {
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
+        let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
         let kind = match error.etype() {
             kind if connecting => connect_error(kind),
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => ErrorKind::Timeout,
@@ -365,7 +366,9 @@ pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut err
             let replayable = connecting || tunnel.upload.is_none();
             let retry = tunnel.retry_state.as_mut().is_some_and(|retry_state| {
                 retry_state.failed(AttemptOutcome::Broken(kind), kind.is_timeout());
-                retry_state.may_retry(model_request, gateway.clock.now()) && replayable
+                // To ask another member when nothing was sent is not counted. No member is asked twice here.
+                let unreached = connecting && !timed_out;
+                unreached || (retry_state.may_retry(model_request, gateway.clock.now()) && replayable)
             });
             error.set_retry(retry);
         }

@@ -212,6 +212,12 @@ async fn an_error_before_the_answer_may_be_tried_elsewhere() {
     upload.member().await;
     assert!(!broke(&mut upload, failed(ErrorType::ReadTimedout), false), "a part of it was sent");
     assert_eq!(upload.outcomes(), ["connect", "timeout"]);
+    for (kind, again) in [(ErrorType::ConnectRefused, true), (ErrorType::ConnectTimedout, false), (ErrorType::TLSHandshakeTimedout, false)]
+    {
+        let mut upload = upload_of(Setup { pool: "retry = { max_attempts = 1 }", ..Setup::default() }).await;
+        upload.member().await;
+        assert_eq!(broke(&mut upload, failed(kind.clone()), true), again, "{kind:?}: lost time is counted");
+    }
     let mut socket = socket_of(Setup::default()).await;
     socket.member().await;
     assert!(broke(&mut socket, failed(ErrorType::ConnectionClosed), false));
