@@ -36,9 +36,9 @@ pub(super) enum AttemptEnd {
     Elsewhere,
 }
 
-/// Whether an upstream's status means a timeout.
+/// Whether an upstream's status means a timeout: its own, a gateway's, or that of a network's front.
 pub(super) fn is_timeout(status: http::StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 504)
+    matches!(status.as_u16(), 408 | 504 | 522 | 524)
 }
 
 impl AttemptState {

@@ -133,7 +133,8 @@ pub enum RawCircuitError {
 pub struct RawRetry {
     /// Most failed attempts; a move away from a throttled member, or from one that can't be reached, doesn't count. Default 4.
     pub max_attempts: Option<u32>,
-    /// Statuses after which another member is asked. Default `[408, 429, 500, 502, 503, 504, 529]`.
+    /// Statuses after which another member is asked. Default `[408, 429, 500, "502-504", 507, "520-527", "529-530"]`: not
+    /// 501 and 505, which every member would answer, and not 424 and 425, which may be about the request.
     pub statuses: Option<Vec<StatusText>>,
     /// How often a member that throttled a request, or failed quickly, is asked again before the others are: after its
     /// Retry-After, if that is within `wait` or a second, or after 100 to 500 ms. Default 0.

@@ -84,6 +84,8 @@ async fn what_goes_wrong_at_one_goes_to_the_next_unseen() {
     };
     for (text, first, outcome) in [
         (CHAT, vec![plain(500, "{}")], "failed"),
+        (CHAT, vec![plain(507, "{}")], "failed"),
+        (CHAT, vec![plain(524, "{}")], "failed"),
         (CHAT, vec![throttled(60)], "throttled"),
         (CHAT, vec![plain(401, "{}")], "misconfigured"),
         (CHAT, vec![plain(429, "{\"error\":{\"code\":\"insufficient_quota\"}}")], "out_of_quota"),
