@@ -161,7 +161,7 @@ async fn a_socket_moves_on_until_it_is_one() {
     assert!(socket.judge(101).is_ok() && socket.tunnel().answered);
     assert_eq!((socket.ctx.reply.status, socket.outcomes()), (Some(101), vec!["throttled"]));
     let hung_up = Error::explain(ErrorType::ConnectionClosed, "hung up").into_up();
-    assert_eq!((socket.finish(Some(&hung_up)), socket.outcomes()), (End::Complete, vec!["throttled", "ok"]), "either side may hang up");
+    assert_eq!((socket.finish(Some(&hung_up)), socket.outcomes()), (End::Cut, vec!["throttled", "reset"]), "it broke off without a word");
 }
 
 #[tokio::test]
