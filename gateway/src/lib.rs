@@ -46,6 +46,7 @@ pub mod rehearse;
 pub mod renewal;
 pub mod request;
 pub mod request_end;
+pub mod retry_after;
 pub mod runtime;
 pub mod safe_url;
 mod scratch;

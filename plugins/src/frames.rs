@@ -20,6 +20,8 @@ pub struct Frames {
     binary: bool,
     /// The current control frame: its opcode, and its payload without the mask.
     control: (u8, Vec<u8>),
+    /// Whether a close frame has begun.
+    closed: bool,
     lost: bool,
 }
 
@@ -86,6 +88,7 @@ impl Frames {
             last: true,
             binary: false,
             control: (0, Vec::new()),
+            closed: false,
             lost: false,
         }
     }
@@ -98,6 +101,11 @@ impl Frames {
     /// Whether the frame boundaries are lost after an error.
     pub fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// Whether this side has said that it closes the socket.
+    pub fn has_closed(&self) -> bool {
+        self.closed
     }
 
     /// Whether it is between two messages.
@@ -174,6 +182,7 @@ impl Frames {
                 self.lost = true;
                 return false;
             }
+            self.closed |= opcode == 8;
             self.control = (opcode, Vec::new());
             if self.of_message {
                 // A message must end before the next one begins, and is text or binary: otherwise readers could differ.
@@ -205,6 +214,17 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_side_that_closes_says_so() {
+        let closed = |bytes: &[u8]| {
+            let (mut frames, mut rest) = (Frames::of_server(), bytes);
+            while frames.next(&mut rest).is_some() {}
+            frames.has_closed()
+        };
+        assert!(closed(&[0x88, 0]) && closed(&[0x81, 1, b'x', 0x88, 2, 3, 232]));
+        assert!(!closed(&[0x81, 2, 0x88, 0]) && !closed(&[0x89, 1, 0x88]) && !closed(&[0x88]));
+    }
 
     #[test]
     fn a_control_frame_is_short_and_whole() {

@@ -65,6 +65,11 @@ impl Default for SocketReader {
 }
 
 impl SocketReader {
+    /// Whether the caller has said that it closes the socket.
+    pub fn has_closed(&self) -> bool {
+        self.frames.has_closed()
+    }
+
     /// Reads the next bytes. Returns what the messages that end in them name.
     ///
     /// # Errors

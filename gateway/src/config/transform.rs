@@ -54,6 +54,8 @@ pub struct Transforms {
     pub body: Transform,
     /// To requests' headers.
     pub request: HeaderChanges,
+    /// The same in words: they distinguish what the cache keeps.
+    pub request_told: Box<str>,
     /// To answers' headers.
     pub response: HeaderChanges,
 }
@@ -89,9 +91,11 @@ pub(super) fn read(raw: Option<&RawTransform>, key: &str, check: &mut Checker<'_
         remove: raw.remove.clone(),
         system: raw.system_prompt.clone().filter(|text| !text.is_empty()),
     };
+    let request = headers(raw.request_headers.as_ref(), &format!("{key}.request_headers"), check);
     Transforms {
         body,
-        request: headers(raw.request_headers.as_ref(), &format!("{key}.request_headers"), check),
+        request_told: request.told().into(),
+        request,
         response: headers(raw.response_headers.as_ref(), &format!("{key}.response_headers"), check),
     }
 }

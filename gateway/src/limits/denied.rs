@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use spillway_plugins::limits::{Calendar, Demand, KeptFor, LimitId, LimitKind, Remaining};
 use spillway_plugins::prices::Money;
 
+use crate::retry_after::retry_seconds;
+
 /// Why a request is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denied {
@@ -36,7 +38,8 @@ pub struct Denied {
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Denied { scope, limit, .. } = self;
-        let soon = self.wait.map_or(1, |wait| wait.as_secs_f64().ceil() as u64).max(1);
+        // As in `retry-after`.
+        let soon = retry_seconds(self.wait);
         let (kind, per) = (self.id.kind, Per(self.id.calendar));
         let again = Hours(self.wait);
         match kind {
@@ -137,6 +140,12 @@ mod tests {
         };
         let used = "group 'search' has used its quota of 500 tokens per day (Europe/Berlin); it starts again in 2 h";
         assert_eq!(denied.to_string(), used);
+        // The window is a minute long, and its last part may be a little longer: SDKs wait for a minute at most.
+        let rate = LimitId { kind: LimitKind::Requests, calendar: None };
+        for (millis, told) in [(0, "in 1 s"), (1001, "in 2 s"), (60_000, "in 60 s"), (60_400, "in 60 s")] {
+            let rate = Denied { id: rate, limit: 2, wait: Some(Duration::from_millis(millis)), ..denied.clone() };
+            assert!(rate.to_string().ends_with(told), "{rate}");
+        }
         let short = Denied { some_left: true, demand: Demand { tokens: 90, ..Demand::default() }, ..denied.clone() };
         let left = "this request may need 90 tokens, more than group 'search' has left of its quota of 500 per day (Europe/Berlin); shorten \
                     it, lower its completion cap, or wait: the quota starts again in 2 h";

@@ -30,13 +30,15 @@ pub(super) enum AttemptEnd {
     Throttled,
     /// The attempt failed: try another target.
     Failed,
+    /// It failed, but nothing was sent: try another target.
+    Unreached,
     /// Try another target. This says nothing about the present one.
     Elsewhere,
 }
 
-/// Whether an upstream's status means a timeout.
+/// Whether an upstream's status means a timeout: its own, a gateway's, or that of a network's front.
 pub(super) fn is_timeout(status: http::StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 504)
+    matches!(status.as_u16(), 408 | 504 | 522 | 524)
 }
 
 impl AttemptState {
@@ -330,12 +332,13 @@ impl<'g> Attempt<'g> {
                 self.finish(books, AttemptOutcome::Broken(ErrorKind::Timeout));
                 return AttemptEnd::Failed;
             }
-            Broken::Upstream(kind) => kind,
+            Broken::Upstream(kind) | Broken::Unreached(kind) => kind,
             Broken::Stale => ErrorKind::Reset,
             Broken::TimedOut if self.model_request.fields.stream => ErrorKind::FirstToken,
             Broken::TimedOut => ErrorKind::Timeout,
         };
-        self.failed(books, retry_state, Failure::Error(kind), AttemptOutcome::Broken(kind), kind.is_timeout())
+        let end = self.failed(books, retry_state, Failure::Error(kind), AttemptOutcome::Broken(kind), kind.is_timeout());
+        if matches!(broken, Broken::Unreached(_)) { AttemptEnd::Unreached } else { end }
     }
 }
 

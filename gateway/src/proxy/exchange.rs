@@ -28,12 +28,19 @@ use crate::timer::Timer;
 pub(super) enum Broken {
     /// The upstream's fault.
     Upstream(ErrorKind),
+    /// No connection came to be, and not because the time ran out: nothing was sent, and no time is lost.
+    Unreached(ErrorKind),
     /// A pooled connection was already closed before a byte of the answer came.
     Stale,
     /// The time for this step ran out.
     TimedOut,
     /// The caller has closed its connection.
     CallerLeft,
+}
+
+/// What an error while connecting means: the system's own time for it may have run out, too.
+fn unconnected(kind: ErrorKind, error: &std::io::Error) -> Broken {
+    if error.kind() == std::io::ErrorKind::TimedOut { Broken::Upstream(kind) } else { Broken::Unreached(kind) }
 }
 
 /// The next event while reading an answer's body.
@@ -82,8 +89,9 @@ impl Exchange {
         };
         match connected {
             Some(Ok(transport)) => Ok(Exchange::on(Connection::new(remote, transport), false)),
-            Some(Err(ConnectError::Tls(_))) => Err(Broken::Upstream(ErrorKind::Tls)),
-            Some(Err(ConnectError::Tcp(_))) | None => Err(Broken::Upstream(ErrorKind::Connect)),
+            Some(Err(ConnectError::Tls(error))) => Err(unconnected(ErrorKind::Tls, &error)),
+            Some(Err(ConnectError::Tcp(error))) => Err(unconnected(ErrorKind::Connect, &error)),
+            None => Err(Broken::Upstream(ErrorKind::Connect)),
         }
     }
 

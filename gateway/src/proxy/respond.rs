@@ -8,10 +8,11 @@ use http::{HeaderName, Method, StatusCode, header};
 use serde_json::{Value, json};
 use spillway_plugins::api::{Api, Dialect};
 
-use super::refusal::{Refusal, retry_seconds};
+use super::refusal::Refusal;
 use super::{cors, headers};
 use crate::clock::Clock;
 use crate::downstream::{HeadFields as _, ReplyHead, Session};
+use crate::retry_after::retry_seconds;
 
 /// `retry-after-ms`
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");

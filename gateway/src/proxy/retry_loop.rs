@@ -77,6 +77,8 @@ async fn attempt_all(
                     AttemptEnd::Over(end) => return end,
                     AttemptEnd::Elsewhere => continue,
                     AttemptEnd::Throttled => true,
+                    AttemptEnd::Unreached if !retry_state.unreached(model_request, gateway.clock.now()) => continue,
+                    AttemptEnd::Unreached => false,
                     AttemptEnd::Failed if retry_state.may_retry(model_request, gateway.clock.now()) => false,
                     AttemptEnd::Failed => return give_up(gateway, session, ctx.own_answer(), model_request, retry_state, None).await,
                 };

@@ -33,6 +33,8 @@ pub(super) struct RetryState {
     pub(super) fast: Option<(usize, Option<Duration>)>,
     /// The member that was throttled last, and its Retry-After.
     pub(super) limited: Option<(usize, Option<Duration>)>,
+    /// The last failed attempt has sent nothing, and was not counted.
+    uncounted: bool,
     /// How often a member may still be tried again before the others.
     same_target: u32,
     /// The last attempt's refusal, if there was one and the caller may see it.
@@ -74,6 +76,7 @@ impl RetryState {
             last_timed_out: false,
             fast: None,
             limited: None,
+            uncounted: false,
             same_target: model_request.pool.config.retry.same_target,
             last_refusal: None,
             too_long: false,
@@ -91,6 +94,15 @@ impl RetryState {
     pub(super) fn failed(&mut self, how: AttemptOutcome, timed_out: bool) {
         self.last_failure = Some(how.label());
         self.last_timed_out = timed_out;
+        self.uncounted = false;
+    }
+
+    /// The last attempt has sent nothing. As with a throttle, to ask another member costs the failed one nothing, so it is not
+    /// counted: each member is there only once. Returns whether the same one is to be asked first, which is counted.
+    pub(super) fn unreached(&mut self, model_request: &ModelRequest, now: Tick) -> bool {
+        let again = self.same_target > 0 && self.fast.is_some() && self.may_retry(model_request, now);
+        self.uncounted = !again;
+        again
     }
 
     /// Counts a failed attempt. Returns whether another one may be made.
@@ -150,6 +162,9 @@ impl RetryState {
     pub(super) fn same_again(&mut self, model_request: &ModelRequest, now: Tick) -> Option<Tick> {
         let (member, retry_after) = self.fast.take()?;
         let until = self.when_again(model_request, member, retry_after, now)?;
+        if std::mem::take(&mut self.uncounted) && !self.may_retry(model_request, now) {
+            return None;
+        }
         self.tried.retain(|tried| *tried != member);
         Some(until)
     }

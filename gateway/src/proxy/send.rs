@@ -57,7 +57,7 @@ pub(super) async fn send(
     let timeouts = &attempt.model_request.pool.config.timeouts;
     let mut fresh = false;
     loop {
-        let remote = upstream.peers.next_remote().ok_or(SendError::Broken(Broken::Upstream(ErrorKind::Connect)))?;
+        let remote = upstream.peers.next_remote().ok_or(SendError::Broken(Broken::Unreached(ErrorKind::Connect)))?;
         attempt.asked_usage = asks_usage(attempt);
         // An attempt sends at once when it begins.
         let began = if attempt.state.sent || fresh { gateway.clock.now() } else { attempt.state.began };

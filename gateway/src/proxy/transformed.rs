@@ -59,6 +59,11 @@ pub(super) fn request(facts: &Facts, model_request: &ModelRequest, head: &mut im
     }
 }
 
+/// What [`request`] does to a head, as a part of the cache's namespace.
+pub(super) fn head_changes<'w>(facts: &'w Facts, model_request: &'w ModelRequest) -> impl Iterator<Item = &'w str> {
+    wanted(facts.consumer(), &model_request.pool).map(|transforms| &*transforms.request_told)
+}
+
 /// Changes the head of an answer to a caller.
 pub(super) fn response(facts: &Facts, model_request: &ModelRequest, head: &mut impl HeadFields) {
     for HeaderChanges { set, remove } in wanted(facts.consumer(), &model_request.pool).map(|transforms| &transforms.response) {

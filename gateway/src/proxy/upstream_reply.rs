@@ -51,7 +51,7 @@ pub(super) async fn send_and_judge(
     let (gateway, model_request) = (attempt.gateway, attempt.model_request);
     let runtime = Arc::clone(&books.facts.runtime);
     let Some(upstream) = runtime.backends[model_request.model.route.members()[attempt.state.member].backend].upstream.as_ref() else {
-        return Err(SendError::Broken(Broken::Upstream(ErrorKind::Connect)));
+        return Err(SendError::Broken(Broken::Unreached(ErrorKind::Connect)));
     };
     attempt.credentials = upstream.auth.credentials();
     let shown = upstream.auth.token().map_or(0, |token| token.number());

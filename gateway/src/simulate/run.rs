@@ -21,6 +21,7 @@ use super::shadow::decision::{self, Decision, End};
 use super::shadow::limits::{self, Asks, NotAdmitted};
 use super::tally::{HOUR, Tally};
 use super::world::{Assumptions, Member, World, WorldError};
+use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::ptu::load::Used;
 use crate::balance::route::{NoneReady, Pick};
 use crate::balance::target;
@@ -392,7 +393,11 @@ impl Run {
                 self.decided(&call.request, call.shadowed, End::Left);
                 return None;
             }
-            How::Failed(failure, retry_after) => (Some(target::Outcome::Failed { failure, retry_after }), true),
+            How::Failed(failure, retry_after) => {
+                // As in the gateway: where nothing was sent, nothing is counted.
+                let sent = !matches!(failure, Failure::Error(ErrorKind::Connect | ErrorKind::Tls));
+                (Some(target::Outcome::Failed { failure, retry_after }), sent)
+            }
             How::Out(reason) => (Some(target::Outcome::Out(reason)), false),
             How::Passed | How::Takes { .. } => (None, false),
         };

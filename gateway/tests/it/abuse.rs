@@ -189,12 +189,13 @@ async fn a_body_that_stalls_is_408() {
 #[tokio::test]
 async fn requests_and_connections_are_capped_with_an_early_503() {
     let hold = std::sync::Arc::new(tokio::sync::Notify::new());
+    let whole = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}", answer("x").len(), answer("x"));
     let backend = ScriptedBackend::start({
         let hold = hold.clone();
         move |_| {
             Reply::raw([
                 spillway_testkit::backend::Step::Until(hold.clone()),
-                spillway_testkit::backend::Step::Write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec()),
+                spillway_testkit::backend::Step::Write(whole.clone().into_bytes()),
             ])
         }
     })

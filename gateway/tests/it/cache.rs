@@ -420,3 +420,48 @@ async fn nodes_share_what_they_keep() {
     }
     let _ = Duration::ZERO;
 }
+
+/// Says with which filter policy and in which tier it was asked.
+async fn with_policies() -> ScriptedBackend {
+    ScriptedBackend::start(|request| {
+        let text = ["x-policy-id", "x-ms-service-tier"].map(|name| request.header(name).unwrap_or("none").to_owned()).join(" ");
+        let answer = json!({
+            "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop" }],
+        });
+        Reply::json(200, answer.to_string())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_under_one_filter_policy_is_none_under_another() {
+    let backend = with_policies().await;
+    let team = "cache = { namespace = \"team\" }\n";
+    let free = format!("{team}headers = [\"x-policy-id\", \"x-ms-service-tier\"]\n");
+    let strict = format!("{team}transform = {{ request_headers = {{ set = {{ x-policy-id = \"strict\" }} }} }}\n");
+    let rest = consumer("free", &free) + &consumer("strict", &strict) + &consumer("plain", team) + CACHE;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest)).await;
+    let body = question("hi").to_string();
+    let told = async |name: &str, headers: &[(&str, &str)]| {
+        let answer = send(&gateway, &[&[("api-key", name)], headers].concat(), &body).await;
+        let text = answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+        (text, result(&answer) == "hit")
+    };
+    for hit in [false, true] {
+        for (name, headers, expected) in [
+            ("free", &[("x-policy-id", "lax")][..], "lax none"),
+            ("free", &[("x-policy-id", "strict")], "strict none"),
+            ("free", &[("x-ms-service-tier", "priority")], "none priority"),
+            ("strict", &[], "strict none"),
+            ("plain", &[], "none none"),
+        ] {
+            assert_eq!(told(name, headers).await, (expected.to_owned(), hit), "{name} {headers:?}");
+        }
+        // Withheld, so it changes nothing; and one that stays here leaves no answer under its name.
+        assert_eq!(told("plain", &[("x-policy-id", "lax")]).await, ("none none".to_owned(), true));
+        let kept_back = [("x-policy-id", "strict"), ("connection", "x-policy-id")];
+        assert_eq!(told("free", &kept_back).await, ("none none".to_owned(), true));
+    }
+    assert_eq!(backend.count(), 5);
+}

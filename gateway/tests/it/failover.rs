@@ -287,7 +287,8 @@ async fn slots_bound_what_a_target_gets_at_once() {
     let release = std::sync::Arc::new(tokio::sync::Notify::new());
     let small = ScriptedBackend::start({
         let release = release.clone();
-        move |_| Reply::raw([Step::Until(release.clone()), Step::Write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec())])
+        let whole = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}", answer("x").len(), answer("x"));
+        move |_| Reply::raw([Step::Until(release.clone()), Step::Write(whole.clone().into_bytes())])
     })
     .await;
     let big = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;

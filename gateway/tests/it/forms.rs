@@ -72,8 +72,8 @@ async fn keys_go_where_each_kind_expects_them() {
 
 #[tokio::test]
 async fn a_backend_that_speaks_another_api_is_not_asked() {
-    let anthropic = ScriptedBackend::start(|_| Reply::json(200, "{}")).await;
-    let openai = ScriptedBackend::start(|_| Reply::json(200, "{}")).await;
+    let anthropic = ScriptedBackend::start(|_| Reply::json(200, r#"{"type":"message","content":[]}"#)).await;
+    let openai = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let members = [Member { name: "claude", backend: &anthropic, priority: 1, extra: "kind = \"anthropic\"" }, member("gpt", &openai, 2)];
     let gateway = Gateway::start(&config(&members, "", "")).await;
     gateway.chat().await;

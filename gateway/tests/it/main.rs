@@ -32,6 +32,7 @@ mod keys;
 mod ledger;
 mod limits;
 mod listener_tls;
+mod no_answer;
 mod nodes;
 mod portal;
 mod process;

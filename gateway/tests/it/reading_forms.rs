@@ -80,7 +80,7 @@ async fn a_second_model_that_begins_with_the_first_is_seen() {
 
 #[tokio::test]
 async fn an_http2_upload_ends_once() {
-    let backend = ScriptedBackend::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("hi"))).await;
     let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "h2c = true\nmax_body = \"64KiB\"");
     let gateway = Gateway::start(&text).await;
     let tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();

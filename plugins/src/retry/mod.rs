@@ -119,8 +119,11 @@ mod tests {
         assert_eq!(verdict(404, r#"{"error":{"code":"response_not_found","message":"x"}}"#), Verdict::Deliver);
         assert_eq!(verdict(400, r#"{"error":{"code":"content_filter"}}"#), Verdict::Deliver);
         assert_eq!(verdict(400, r#"{"error":{"code":"context_length_exceeded"}}"#), Verdict::Deliver);
-        for status in [408, 500, 502, 503, 504, 529] {
+        for status in [408, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530] {
             assert_eq!(verdict(status, "<html>"), Verdict::Failed, "{status}");
+        }
+        for status in [400, 409, 424, 425, 501, 505, 506, 511] {
+            assert_eq!(verdict(status, "<html>"), Verdict::Deliver, "{status}: it may be the same everywhere");
         }
     }
 

@@ -57,9 +57,12 @@ impl StatusSet {
         self.0.iter().any(|range| (range.first..=range.last).contains(&status))
     }
 
-    /// The statuses after which another target is used by default: 408, 429, 500, 502, 503, 504 and 529.
+    /// The statuses after which another target is used by default: 408, 429, 500, 502 to 504, 507 (this server has no room),
+    /// 520 to 527 and 530 (a network's front can't reach it, or got no answer), and 529. A 501 or 505 would be the same at
+    /// every target, a 424 or 425 may be about the request.
     pub fn retry_default() -> Self {
-        StatusSet([408, 429, 500, 502, 503, 504, 529].map(|code| StatusRange { first: code, last: code }).to_vec())
+        let ranges = [(408, 408), (429, 429), (500, 500), (502, 504), (507, 507), (520, 527), (529, 530)];
+        StatusSet(ranges.map(|(first, last)| StatusRange { first, last }).to_vec())
     }
 
     /// The statuses that count as failures for a circuit by default: 408 and 500 to 599.

@@ -87,6 +87,11 @@ impl SocketTap {
         }
     }
 
+    /// Whether the server has said that it closes the socket.
+    pub fn has_closed(&self) -> bool {
+        self.frames.has_closed()
+    }
+
     /// Whether it is between two messages.
     pub fn is_between_messages(&self) -> bool {
         self.frames.is_between_messages()

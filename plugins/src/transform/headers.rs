@@ -1,5 +1,7 @@
 //! Headers added and removed.
 
+use std::fmt::Write as _;
+
 use http::{HeaderName, HeaderValue};
 
 use crate::fields::{is_callers_own, is_hop_by_hop};
@@ -11,6 +13,23 @@ pub struct HeaderChanges {
     pub set: Vec<(HeaderName, HeaderValue)>,
     /// Headers that are removed.
     pub remove: Vec<HeaderName>,
+}
+
+impl HeaderChanges {
+    /// The changes in words, the same on every node. Empty if there are none.
+    pub fn told(&self) -> String {
+        let mut told = String::new();
+        let mut remove: Vec<&str> = self.remove.iter().map(HeaderName::as_str).collect();
+        remove.sort_unstable();
+        // A name has no colon and no blank, so that neither is taken for what a caller sends. Writing to a text can't fail.
+        for name in remove {
+            let _ = write!(told, "remove: {name};");
+        }
+        for (name, value) in &self.set {
+            let _ = write!(told, "set: {name}={:?};", value.as_bytes());
+        }
+        told
+    }
 }
 
 /// Whether a header belongs to the gateway: framing, routing, credentials, and its own headers.

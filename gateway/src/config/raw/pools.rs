@@ -131,9 +131,10 @@ pub enum RawCircuitError {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRetry {
-    /// Most failed attempts; a move away from a throttled member doesn't count. Default 4.
+    /// Most failed attempts; a move away from a throttled member, or from one that can't be reached, doesn't count. Default 4.
     pub max_attempts: Option<u32>,
-    /// Statuses after which another member is asked. Default `[408, 429, 500, 502, 503, 504, 529]`.
+    /// Statuses after which another member is asked. Default `[408, 429, 500, "502-504", 507, "520-527", "529-530"]`: not
+    /// 501 and 505, which every member would answer, and not 424 and 425, which may be about the request.
     pub statuses: Option<Vec<StatusText>>,
     /// How often a member that throttled a request, or failed quickly, is asked again before the others are: after its
     /// Retry-After, if that is within `wait` or a second, or after 100 to 500 ms. Default 0.
@@ -146,7 +147,7 @@ pub struct RawRetry {
     pub budget: Option<RawBudget>,
 }
 
-/// Limit of retries after failures.
+/// Limit of retries after failures. Those that don't count for `max_attempts` don't count here, either.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBudget {

@@ -116,13 +116,17 @@ fn a_member_that_ran_out_of_time_or_has_a_bad_certificate_is_not_asked_again_at_
     for (text, broken, label, fast) in [
         (CHAT, Broken::Upstream(ErrorKind::Reset), "reset", true),
         (CHAT, Broken::Upstream(ErrorKind::Connect), "connect", true),
-        (CHAT, Broken::Upstream(ErrorKind::Tls), "tls", false),
+        (CHAT, Broken::Unreached(ErrorKind::Connect), "connect", true),
+        (CHAT, Broken::Unreached(ErrorKind::Tls), "tls", false),
         (CHAT, Broken::Stale, "reset", true),
         (CHAT, Broken::TimedOut, "timeout", false),
         (STREAM, Broken::TimedOut, "first_token", false),
     ] {
         let left = fail_over(text, |attempt, books, state| attempt.broke(books, state, broken));
-        assert!(matches!(left.end, AttemptEnd::Failed));
+        match broken {
+            Broken::Unreached(_) => assert!(matches!(left.end, AttemptEnd::Unreached)),
+            _ => assert!(matches!(left.end, AttemptEnd::Failed)),
+        }
         assert_eq!((left.record().0, left.state.fast.is_some()), (label, fast), "{broken:?}");
     }
 }

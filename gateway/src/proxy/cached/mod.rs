@@ -2,6 +2,7 @@
 
 mod replay;
 mod search;
+mod sent_on;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use spillway_plugins::api::Api;
 use crate::downstream::HeadFields;
 use crate::downstream::Session;
 use bytes::Bytes;
-use http::HeaderName;
 use spillway_plugins::answer::cost;
 use spillway_plugins::cache::{Asked, CacheOwner, Directive, Entry, Suits, may_keep, may_suit};
 
@@ -19,7 +19,7 @@ use super::answer_copy::AnswerCopy;
 use super::copies::{Cached, Copies, PendingEntry};
 use super::intake_outcome::IntakeError;
 use super::offload::{is_short, on_bytes};
-use super::{guardrails, headers};
+use super::{guardrails, headers, transformed};
 use crate::balance::route::Member;
 use crate::cache::{AnswerCache, FlightState};
 use crate::config::{BackendAuth, CacheNamespace};
@@ -38,10 +38,6 @@ fn owner(facts: &Facts) -> Option<CacheOwner<'_>> {
     })
 }
 
-/// Headers that change the answer.
-static SEEN: [HeaderName; 3] =
-    [HeaderName::from_static("anthropic-beta"), HeaderName::from_static("anthropic-version"), HeaderName::from_static("openai-beta")];
-
 /// The cache namespace of a request, and whether it is shared; `None` if the request may not be answered from the
 /// cache.
 fn place(session: &Session<'_>, facts: &Facts, model_request: &ModelRequest) -> Option<(String, bool)> {
@@ -53,18 +49,13 @@ fn place(session: &Session<'_>, facts: &Facts, model_request: &ModelRequest) -> 
     }
     let head = session.req_header();
     let mut seen = head.uri.query().unwrap_or("").to_owned();
+    // What follows has no such sign: so no query can look like a head.
     seen.push('?');
-    // Most requests have none of them: looking at all names takes less than looking three of them up.
-    let is_seen = |name: &HeaderName| ["anthropic-", "openai-"].iter().any(|prefix| name.as_str().starts_with(prefix));
-    let seen_names = if head.headers.keys().any(is_seen) { &SEEN[..] } else { &[] };
-    // Writing to a text can't fail.
-    for name in seen_names {
-        for value in head.headers.get_all(name) {
-            let _ = write!(seen, "{name}={:?};", value.as_bytes());
-        }
-    }
+    sent_on::write(&mut seen, head, facts.allowed_headers());
+    seen.extend(transformed::head_changes(facts, model_request));
     // An answer that was checked by other rules, or not at all, is not for this caller.
     if let Some(rules) = guardrails::fingerprint(facts) {
+        // Writing to a text can't fail.
         let _ = write!(seen, "guard={rules:x};");
     }
     Some((owner.namespace(&seen), owner.is_shared()))

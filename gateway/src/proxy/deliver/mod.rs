@@ -11,6 +11,7 @@ mod screened;
 mod sniff;
 mod stream;
 pub(super) mod tap;
+mod unanswered;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use spillway_plugins::json::{Kind, Reader};
 use spillway_plugins::retry;
 use spillway_plugins::tokens::{Reported, read_whole};
 
-use super::{Deliverer, Tap, screen};
+use super::{Deliverer, Tap, screen, unanswered};
 use crate::balance::circuit::ErrorKind;
 use crate::clock::Tick;
 use crate::proxy::body_pieces::{BodyPieces, joined};
@@ -120,12 +120,20 @@ impl Deliverer<'_, '_, '_> {
     fn fault_of(&mut self, held: &BodyPieces) -> Option<ReplaceReason> {
         static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
         let whole = joined(held);
-        // Most answers don't contain this word.
-        ERROR.find(&whole)?;
         let mut failed = false;
-        Reader::new(&whole).object(|key, value| failed |= key == "error" && value.kind != Kind::Null).ok()?;
+        // Most answers don't contain this word.
+        if ERROR.find(&whole).is_some() {
+            let read = Reader::new(&whole).object(|key, value| failed |= key == "error" && value.kind != Kind::Null);
+            failed &= read.is_ok();
+        }
         if !failed {
-            return None;
+            let model_request = self.attempt.model_request;
+            if model_request.part.is_some() || !unanswered::holds_none(model_request.api, &whole) {
+                return None;
+            }
+            let reported = read_whole(&whole);
+            self.ctx.metering.usage = self.reported(&reported);
+            return Some(ReplaceReason::NoAnswer);
         }
         let fault = self.replacement(retry::classify_event(&whole))?;
         if fault == ReplaceReason::NoDeployment {

@@ -130,12 +130,18 @@ impl Deliverer<'_, '_, '_> {
                         }
                         return Err(Delivery::Replace(fault));
                     }
+                    if self.is_unanswered(state) {
+                        return Err(Delivery::Replace(ReplaceReason::NoAnswer));
+                    }
                     if enough(state) || state.done || length > HOLD_STREAM {
                         return Ok(held);
                     }
                 }
                 Ok(BodyEvent::End) => {
                     let tail = watch.end();
+                    if self.is_unanswered(watch.state()) {
+                        return Err(Delivery::Replace(ReplaceReason::NoAnswer));
+                    }
                     if watch.state().finished || watch.state().done {
                         held.push(tail);
                         return Ok(held);
@@ -148,6 +154,17 @@ impl Deliverer<'_, '_, '_> {
                 Err(broken) => return Err(Delivery::Replace(ReplaceReason::Broken(broken))),
             }
         }
+    }
+
+    /// Whether a model's stream has ended without any output, without a word of why it ended, and without a report that it
+    /// wrote anything.
+    fn is_unanswered(&self, state: &StreamState) -> bool {
+        let model_request = self.attempt.model_request;
+        let empty = state.done && !state.content && !state.finished && state.fault.is_none();
+        empty
+            && model_request.object.is_none()
+            && model_request.api.writes_texts()
+            && state.usage(model_request.api).is_none_or(|usage| usage.output == 0)
     }
 
     /// Turns the error in the events so far into the refusal that a request without a stream would have got.

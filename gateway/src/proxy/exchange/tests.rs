@@ -66,7 +66,7 @@ async fn a_backend_that_is_not_there_is_no_connection() {
     Backend::in_place_of(&gateway, "a", []);
     let (mut session, _caller) = session(post("/v1/chat/completions", &[], "")).await;
     let connected = Exchange::connect(remote(&gateway), false, LIMIT, &gateway.clock, &mut session).await;
-    assert_eq!(connected.err(), Some(Broken::Upstream(ErrorKind::Connect)));
+    assert_eq!(connected.err(), Some(Broken::Unreached(ErrorKind::Connect)));
 }
 
 fn heads(statuses: &[u16]) -> Vec<Step> {

@@ -22,6 +22,7 @@ fn ends(asked: Result<UpstreamReply, SendError>) -> (&'static str, Option<&'stat
         AttemptEnd::Over(_) => "over in another way",
         AttemptEnd::Throttled => "throttled",
         AttemptEnd::Failed => "failed",
+        AttemptEnd::Unreached => "unreached",
         AttemptEnd::Elsewhere => "elsewhere",
     };
     let closed = request.model.route.members()[0].target.closed_for(state.key, gateway.clock.now()).map(|closed| match closed {
@@ -48,6 +49,7 @@ fn each_end_is_written_down_tells_its_target_and_says_what_comes_next() {
         (Err(SendError::NoCredential), ("no_credential", None, "elsewhere")),
         (Err(SendError::Unsendable), ("cancelled", None, "elsewhere")),
         (broken(ErrorKind::Connect), ("connect", None, "failed")),
+        (Err(SendError::Broken(Broken::Unreached(ErrorKind::Connect))), ("connect", None, "unreached")),
         (Err(SendError::Broken(Broken::CallerLeft)), ("cancelled", None, "over")),
     ] {
         assert_eq!(ends(asked), expected);

@@ -84,6 +84,8 @@ async fn what_goes_wrong_at_one_goes_to_the_next_unseen() {
     };
     for (text, first, outcome) in [
         (CHAT, vec![plain(500, "{}")], "failed"),
+        (CHAT, vec![plain(507, "{}")], "failed"),
+        (CHAT, vec![plain(524, "{}")], "failed"),
         (CHAT, vec![throttled(60)], "throttled"),
         (CHAT, vec![plain(401, "{}")], "misconfigured"),
         (CHAT, vec![plain(429, "{\"error\":{\"code\":\"insufficient_quota\"}}")], "out_of_quota"),
@@ -96,6 +98,26 @@ async fn what_goes_wrong_at_one_goes_to_the_next_unseen() {
         assert_eq!((ran.end, ran.got().status, ran.attempts()), (End::Complete, 200, vec![("a", outcome), ("b", "ok")]));
         assert_eq!((ran.got().header("x-spillway-backend"), ran.got().header("x-spillway-attempts")), (Some("b"), Some("2")), "{outcome}");
     }
+}
+
+#[tokio::test]
+async fn to_leave_a_member_that_cannot_be_reached_counts_for_nothing() {
+    let none_left = "retry = { max_attempts = 1, budget = { percent = 0, floor_per_second = 0 } }";
+    let setup = || Setup { pool: none_left, ..Setup::default() };
+    let ran = with(setup(), CHAT, [vec![], vec![plain(200, ANSWER)]]).await;
+    assert_eq!((ran.end, ran.got().status, ran.attempts()), (End::Complete, 200, vec![("a", "connect"), ("b", "ok")]));
+    // Each is asked once; to ask one of them again is counted.
+    let ran = with(setup(), CHAT, [vec![], vec![]]).await;
+    assert_eq!((ran.refused().0, ran.attempts()), (502, vec![("a", "connect"), ("b", "connect")]));
+    let thrice = Setup { pool: "retry = { max_attempts = 3 }", ..Setup::default() };
+    let ran = with(thrice, CHAT, [vec![], vec![]]).await;
+    assert_eq!(ran.attempts(), [("a", "connect"), ("b", "connect"), ("b", "connect"), ("b", "connect")]);
+    // A failure that was counted stays so, whatever came before.
+    let ran = with(setup(), CHAT, [vec![], vec![plain(500, "{}"), plain(200, ANSWER)]]).await;
+    assert_eq!((ran.refused().0, ran.attempts()), (502, vec![("a", "connect"), ("b", "failed")]));
+    let first = Setup { pool: "retry = { max_attempts = 1, same_target = 2 }", ..Setup::default() };
+    let ran = with(first, CHAT, [vec![], vec![plain(200, ANSWER)]]).await;
+    assert_eq!(ran.attempts(), [("a", "connect"), ("b", "ok")], "nothing is left to ask the same one first");
 }
 
 #[tokio::test]

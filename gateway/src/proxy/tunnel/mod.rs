@@ -55,7 +55,10 @@ pub(super) async fn body(
 ) -> pingora::Result<()> {
     upload::body(gateway, session, body, end, &mut tunnelled)?;
     match tunnelled.tunnel.upload {
-        None => socket::said(gateway, session, body, tunnelled).await,
+        None => {
+            tunnelled.tunnel.caller_ended |= end && !tunnelled.tunnel.backend_ended;
+            socket::said(gateway, session, body, tunnelled).await
+        }
         Some(_) => Ok(()),
     }
 }
@@ -255,6 +258,7 @@ pub(super) fn answer(
 ) -> pingora::Result<()> {
     let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     if tunnel.upload.is_none() {
+        tunnel.backend_ended |= end && !tunnel.caller_ended;
         return socket::turns(gateway, session, piece, &mut books, model_request, tunnel);
     }
     upload_answer(gateway, piece.as_ref(), end, &mut books, model_request, tunnel);
@@ -351,6 +355,7 @@ pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut err
     // If the gateway itself ended the attempt, it is already recorded.
     if let Some(mut attempt) = tunnel.attempt.take_if(|_| !tunnel.answered) {
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
+        let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
         let kind = match error.etype() {
             kind if connecting => connect_error(kind),
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => ErrorKind::Timeout,
@@ -365,7 +370,9 @@ pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut err
             let replayable = connecting || tunnel.upload.is_none();
             let retry = tunnel.retry_state.as_mut().is_some_and(|retry_state| {
                 retry_state.failed(AttemptOutcome::Broken(kind), kind.is_timeout());
-                retry_state.may_retry(model_request, gateway.clock.now()) && replayable
+                // To ask another member when nothing was sent is not counted. No member is asked twice here.
+                let unreached = connecting && !timed_out;
+                unreached || (retry_state.may_retry(model_request, gateway.clock.now()) && replayable)
             });
             error.set_retry(retry);
         }
@@ -386,23 +393,25 @@ pub(super) fn refusal(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) -> Op
 pub(super) fn finish(gateway: &Gateway, tunnelled: Tunnelled<'_>, error: Option<&Error>) {
     let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     if let Some(attempt) = tunnel.attempt.take() {
-        if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) && !tunnel.tap.is_lost() {
+        let is_socket = attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS);
+        if is_socket && !tunnel.tap.is_lost() {
             // The usage of turns that have not ended can't be reported any more.
             metering::book_unsettled(gateway, &mut books, model_request, &attempt, tunnel.tap.under_way());
         }
         let label = match error {
             _ if tunnel.judged != AttemptOutcome::Ok => tunnel.judged,
             _ if tunnel.ended.is_some() => AttemptOutcome::Ok,
+            None if is_socket && tunnel.is_broken_off(false) => AttemptOutcome::Broken(ErrorKind::Reset),
             None => AttemptOutcome::Ok,
             Some(error) if *error.esource() == pingora::ErrorSource::Downstream => AttemptOutcome::Cancelled,
             // A WebSocket ends when either side closes it.
-            Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => AttemptOutcome::Ok,
+            Some(_) if is_socket && !tunnel.is_broken_off(true) => AttemptOutcome::Ok,
             Some(_) => AttemptOutcome::Broken(ErrorKind::Reset),
         };
         attempt.finish(gateway, &mut books, model_request, label);
         books.reply.end = match tunnel.ended {
             Some(code) => End::Refused(code),
-            None if error.is_none() || label == AttemptOutcome::Ok => End::Complete,
+            None if label == AttemptOutcome::Ok || (error.is_none() && tunnel.judged == label) => End::Complete,
             None => End::Cut,
         };
     }

@@ -105,6 +105,7 @@ pub(super) async fn said(
     tunnelled: Tunnelled<'_>,
 ) -> pingora::Result<()> {
     let Tunnelled { model_request, tunnel, books, .. } = tunnelled;
+    books.body.bytes += body.as_ref().map_or(0, Bytes::len);
     let passed = match body.as_ref().filter(|bytes| !bytes.is_empty()) {
         Some(bytes) => may_say(gateway, books.facts, model_request, tunnel, bytes).await,
         None => Ok(()),

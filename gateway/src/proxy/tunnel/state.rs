@@ -36,6 +36,9 @@ pub struct Tunnel {
     /// Reads the caller's messages, and holds their share of the budget.
     pub(super) said: SocketReader,
     pub(super) said_room: Option<BufferShare>,
+    /// Whether a side of a socket has ended: the caller's, and the backend's before it.
+    pub(super) caller_ended: bool,
+    pub(super) backend_ended: bool,
     /// Why the gateway has closed a socket: nothing passes any more, in either direction.
     pub(super) ended: Option<&'static str>,
 }
@@ -63,8 +66,16 @@ impl Tunnel {
             tap: SocketTap::default(),
             said: SocketReader::default(),
             said_room: None,
+            caller_ended: false,
+            backend_ended: false,
             ended: None,
         }
+    }
+
+    /// Whether the backend has broken a socket off: it `failed` or ended before anybody said that the socket is closed.
+    pub(super) fn is_broken_off(&self, failed: bool) -> bool {
+        let closed = self.tap.has_closed() || self.said.has_closed() || self.caller_ended;
+        (failed || self.backend_ended) && !closed
     }
 
     /// A WebSocket.

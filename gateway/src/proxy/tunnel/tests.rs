@@ -161,7 +161,7 @@ async fn a_socket_moves_on_until_it_is_one() {
     assert!(socket.judge(101).is_ok() && socket.tunnel().answered);
     assert_eq!((socket.ctx.reply.status, socket.outcomes()), (Some(101), vec!["throttled"]));
     let hung_up = Error::explain(ErrorType::ConnectionClosed, "hung up").into_up();
-    assert_eq!((socket.finish(Some(&hung_up)), socket.outcomes()), (End::Complete, vec!["throttled", "ok"]), "either side may hang up");
+    assert_eq!((socket.finish(Some(&hung_up)), socket.outcomes()), (End::Cut, vec!["throttled", "reset"]), "it broke off without a word");
 }
 
 #[tokio::test]
@@ -212,6 +212,12 @@ async fn an_error_before_the_answer_may_be_tried_elsewhere() {
     upload.member().await;
     assert!(!broke(&mut upload, failed(ErrorType::ReadTimedout), false), "a part of it was sent");
     assert_eq!(upload.outcomes(), ["connect", "timeout"]);
+    for (kind, again) in [(ErrorType::ConnectRefused, true), (ErrorType::ConnectTimedout, false), (ErrorType::TLSHandshakeTimedout, false)]
+    {
+        let mut upload = upload_of(Setup { pool: "retry = { max_attempts = 1 }", ..Setup::default() }).await;
+        upload.member().await;
+        assert_eq!(broke(&mut upload, failed(kind.clone()), true), again, "{kind:?}: lost time is counted");
+    }
     let mut socket = socket_of(Setup::default()).await;
     socket.member().await;
     assert!(broke(&mut socket, failed(ErrorType::ConnectionClosed), false));

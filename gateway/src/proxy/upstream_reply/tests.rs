@@ -83,7 +83,7 @@ async fn a_refusal_that_breaks_is_not_delivered_as_the_whole() {
     let judged = judged(Setup::default(), Api::Chat, CHAT, vec![cut()], |_| ()).await;
     assert_eq!(judged.what, "Upstream(Reset)");
     let none = self::judged(Setup::default(), Api::Chat, CHAT, vec![], |_| ()).await;
-    assert_eq!((none.what.as_str(), none.sent), ("Upstream(Connect)", false), "nothing of it went there");
+    assert_eq!((none.what.as_str(), none.sent), ("Unreached(Connect)", false), "nothing of it went there");
 }
 
 #[tokio::test]

@@ -62,6 +62,25 @@ async fn a_stream_that_fails_before_its_first_output_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_without_any_output_is_replaced() {
+    let filters = "data: {\"choices\":[],\"prompt_filter_results\":[{\"prompt_index\":0}]}\n\n";
+    let role = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n";
+    let usage = |output| format!("data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":{output}}}}}\n\n");
+    for came in [&[DONE][..], &[filters, DONE], &[filters, role, DONE], &[role, &usage(0), DONE]] {
+        assert_eq!(chat(events(came)).await.replaced(), ReplaceReason::NoAnswer, "{came:?}");
+    }
+    let unended = raw("200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 12", "data: [DONE]");
+    assert_eq!(chat(unended).await.replaced(), ReplaceReason::NoAnswer, "its last event has no end");
+    // What may be an answer stays one.
+    let finished = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    for came in [&[role, finished, DONE][..], &[role, &usage(5), DONE]] {
+        assert_eq!(chat(events(came)).await.delivery, Delivery::Complete, "{came:?}");
+    }
+    let empty = "data: {\"type\":\"response.completed\",\"response\":{\"id\":\"r\",\"output\":[]}}\n\n";
+    assert_eq!(delivered(Setup::default(), Api::Responses, STREAM, events(&[empty])).await.delivery, Delivery::Complete);
+}
+
+#[tokio::test]
 async fn a_stream_without_output_in_time_is_replaced() {
     let setup = Setup { pool: "timeouts = { first_token = \"20s\" }", ..Setup::default() };
     let silent = delivered_after(setup, Api::Chat, STREAM, events(&[": ping\n\n"]), Duration::from_secs(21), |_, _| ()).await;

@@ -51,6 +51,35 @@ async fn each_turn_is_booked_when_it_ends_and_passes_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_socket_that_its_backend_breaks_off_is_no_whole_one() {
+    let lost = || Error::explain(ErrorType::ReadError, "reset").into_up();
+    let close = Bytes::from_static(&[0x88, 2, 3, 232]);
+    for (backend_closes, caller_ends, error, expected) in [
+        (false, false, Some(lost()), End::Cut),
+        (false, false, None, End::Cut),
+        (true, false, None, End::Complete),
+        (true, false, Some(lost()), End::Complete),
+        (false, true, Some(lost()), End::Complete),
+    ] {
+        let mut socket = standing(&consumer("one", ""), "one").await;
+        let said = frame(r#"{"type":"x"}"#);
+        socket.say(said.clone()).await.0.unwrap();
+        assert_eq!(socket.ctx.body.bytes, said.len());
+        if backend_closes {
+            answer(&socket.gateway, &mut socket.session, &mut Some(close.clone()), false, socket.ctx.tunnelled().unwrap()).unwrap();
+        }
+        if caller_ends {
+            body(&socket.gateway, &mut socket.session, &mut None, true, socket.ctx.tunnelled().unwrap()).await.unwrap();
+        }
+        if error.is_none() {
+            answer(&socket.gateway, &mut socket.session, &mut None, true, socket.ctx.tunnelled().unwrap()).unwrap();
+        }
+        let outcome = if expected == End::Complete { "ok" } else { "reset" };
+        assert_eq!((socket.finish(error.as_deref()), socket.outcomes()), (expected, vec![outcome]), "{backend_closes} {caller_ends}");
+    }
+}
+
+#[tokio::test]
 async fn a_socket_ends_with_its_quota() {
     let limits = "limits = { token_quota = { tokens = 60, period = \"day\" } }\n";
     let mut socket = standing(&(consumer("one", limits) + "[usage]\nassume_completion = 10\n"), "one").await;
