@@ -59,7 +59,7 @@ async fn no_prompt_hides_a_word() {
 /// The settings of an API hold words of the API, and some texts that the model reads.
 #[tokio::test]
 async fn no_setting_hides_a_word() {
-    let backend = ScriptedBackend::start(|_| Reply::json(200, json!({ "content": [], "choices": [], "usage": {} }).to_string())).await;
+    let backend = ScriptedBackend::start(|_| Reply::json(200, json!({ "content": [], "choices": [{}], "usage": {} }).to_string())).await;
     let rules = "[plugins.guard]\nwords = [\"kestrel\", \"mp3\", \"auto\"]\n";
     let members = [member("a", &backend, 1), Member { name: "b", backend: &backend, priority: 1, extra: "kind = \"anthropic\"" }];
     let gateway = Gateway::start(&config(&members, "", rules)).await;

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use spillway_plugins::api::Api;
 use spillway_plugins::json::Reader;
+use spillway_plugins::tokens::Reported;
 
 /// Whether the text of a plain answer, which begins as an object, holds none. An answer is one however it ended: with a finish
 /// reason, a call of a tool, a filter's mark, or an empty text. One of an unknown form may be one. Only a text that looks as if
@@ -19,10 +20,16 @@ pub(super) fn holds_none(api: Api, whole: &[u8]) -> bool {
         return false;
     }
     let (mut reader, mut members, mut empty) = (Reader::new(whole).strict(), 0_usize, false);
+    let mut reported = Reported::default();
     let read = reader.object(|key, value| {
         members += 1;
         empty |= has_choices && key == "choices" && !value.is_filled(whole);
+        if key == "usage" {
+            reported.read(whole, &value);
+        }
     });
+    // A model that has written something has answered, however little of it came.
+    empty &= reported.usage(api).is_none_or(|usage| usage.output == 0);
     read.is_err() || reader.end().is_err() || members == 0 || empty
 }
 
@@ -67,6 +74,7 @@ mod tests {
             (Api::Messages, r#"{"type":"message","content":[],"stop_reason":"end_turn"}"#),
             (Api::Messages, r#"{"stop_reason":"refusal"}"#),
             (Api::Chat, r#"{"answer":"of an unknown form"}"#),
+            (Api::Chat, r#"{"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7}}"#),
             (Api::ImageGenerations, r#"{"created":1,"data":[]}"#),
             (Api::Embeddings, r#"{"data":[{"embedding":[1]}]}"#),
             (Api::Speech, "{}"),
@@ -82,7 +90,13 @@ mod tests {
                 assert!(holds_none(api, text.as_bytes()), "{text}");
             }
         }
-        for text in ["{\"choices\":[]}", "{\"choices\": [ ] ,\"usage\":{}}", "{\"choices\":null}", "{\"choices\":[{\"index\":0"] {
+        for text in [
+            "{\"choices\":[]}",
+            "{\"choices\": [ ] ,\"usage\":{}}",
+            "{\"choices\":[],\"usage\":{\"completion_tokens\":0}}",
+            "{\"choices\":null}",
+            "{\"choices\":[{\"index\":0",
+        ] {
             assert!(holds_none(Api::Chat, text.as_bytes()), "{text}");
         }
     }
