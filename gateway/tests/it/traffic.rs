@@ -84,7 +84,7 @@ impl Traffic {
             (row["requests"].as_u64().unwrap_or(0) as usize, row["input_tokens"].as_u64().unwrap_or(0) as usize)
         };
         let mut last = (0, 0);
-        for _ in 0..500 {
+        for _ in 0..3000 {
             last = tokens().await;
             if last == (asked, asked * TOLD) {
                 return;
