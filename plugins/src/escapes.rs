@@ -2,6 +2,8 @@
 //!
 //! A text with escapes needn't be JSON. So this is one more way to read it, never the only one.
 
+use crate::json::escape;
+
 /// How often a text is decoded: JSON texts contain JSON texts.
 pub const LEVELS: usize = 3;
 
@@ -18,41 +20,13 @@ pub fn decoded(text: &str) -> Option<String> {
         let at = done + found;
         let to = plain.get_or_insert_with(|| String::with_capacity(text.len()));
         to.push_str(&text[done..at]);
-        let (c, length) = escape(&text[at..]).unwrap_or(('\\', 1));
+        let (c, length) = escape(&text.as_bytes()[at..]).unwrap_or(('\\', 1));
         to.push(c);
         done = at + length;
     }
     let mut plain = plain?;
     plain.push_str(&text[done..]);
     Some(plain).filter(|plain| plain.len() < text.len())
-}
-
-/// The character for which the escape at the beginning of a text stands, and the escape's length.
-pub fn escape(text: &str) -> Option<(char, usize)> {
-    let c = match text.as_bytes() {
-        [b'\\', c @ (b'"' | b'\\' | b'/'), ..] => char::from(*c),
-        [b'\\', b'n', ..] => '\n',
-        [b'\\', b'r', ..] => '\r',
-        [b'\\', b't', ..] => '\t',
-        [b'\\', b'b', ..] => '\u{8}',
-        [b'\\', b'f', ..] => '\u{c}',
-        [b'\\', b'u', ..] => return wide(text),
-        _ => return None,
-    };
-    Some((c, 2))
-}
-
-/// `\u00e9`, or a pair of surrogates.
-fn wide(text: &str) -> Option<(char, usize)> {
-    let code = |at: usize| {
-        let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
-        u16::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))
-    };
-    let first = code(0)?;
-    if let Some(c) = char::from_u32(u32::from(first)) {
-        return Some((c, 6));
-    }
-    char::decode_utf16([first, code(6)?]).next()?.ok().map(|c| (c, 12))
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::escapes::{LEVELS, escape, may_have};
+use crate::escapes::{LEVELS, may_have};
+use crate::json::escape;
 
 /// A text that was made from another one.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ impl Mapped {
 /// Takes an escape, or a character.
 fn unescape(rest: &str, to: &mut String) -> usize {
     let plain = || rest.chars().next().map(|c| (c, c.len_utf8()));
-    let Some((c, length)) = escape(rest).or_else(plain) else { return rest.len() };
+    let Some((c, length)) = escape(rest.as_bytes()).or_else(plain) else { return rest.len() };
     to.push(c);
     length
 }

@@ -55,7 +55,7 @@ pub struct Transforms {
     /// To requests' headers.
     pub request: HeaderChanges,
     /// The same in words: they distinguish what the cache keeps.
-    pub request_told: Box<str>,
+    pub request_in_words: Box<str>,
     /// To answers' headers.
     pub response: HeaderChanges,
 }
@@ -94,7 +94,7 @@ pub(super) fn read(raw: Option<&RawTransform>, key: &str, check: &mut Checker<'_
     let request = headers(raw.request_headers.as_ref(), &format!("{key}.request_headers"), check);
     Transforms {
         body,
-        request_told: request.told().into(),
+        request_in_words: request.in_words().into(),
         request,
         response: headers(raw.response_headers.as_ref(), &format!("{key}.response_headers"), check),
     }

@@ -61,7 +61,7 @@ pub(super) fn request(facts: &Facts, model_request: &ModelRequest, head: &mut im
 
 /// What [`request`] does to a head, as a part of the cache's namespace.
 pub(super) fn head_changes<'w>(facts: &'w Facts, model_request: &'w ModelRequest) -> impl Iterator<Item = &'w str> {
-    wanted(facts.consumer(), &model_request.pool).map(|transforms| &*transforms.request_told)
+    wanted(facts.consumer(), &model_request.pool).map(|transforms| &*transforms.request_in_words)
 }
 
 /// Changes the head of an answer to a caller.

@@ -118,17 +118,22 @@ async fn no_answer_hides_a_word() {
         let whole = pieces.concat();
         let events: Vec<String> =
             std::iter::once(role()).chain(pieces.iter().map(|piece| delta(piece))).chain([stop(), DONE.to_owned()]).collect();
-        let backend = ScriptedBackend::start(move |request| {
-            if request.json()["stream"] == json!(true) { Reply::sse(events.clone()) } else { Reply::json(200, answer(&whole)) }
-        })
-        .await;
-        let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", RULES)).await;
-        for stream in [false, true] {
-            let answer = gateway.post("/v1/chat/completions", &chat(stream)).await;
-            let text = answer.text();
-            assert!(answer.status == 403 || text.contains("content_filter"), "{stream}: {text}");
-            assert!(!text.contains("on now") && !text.contains("ｈｅｒｏｎ"), "{stream}: {text}");
-        }
+        stops(events, answer(&whole), ["on now", "ｈｅｒｏｎ"]).await;
+    }
+}
+
+/// The answer is stopped, as a stream of these `events` and as a `plain` one, before `unseen` reaches the caller.
+async fn stops(events: Vec<String>, plain: String, unseen: [&str; 2]) {
+    let backend = ScriptedBackend::start(move |request| {
+        if request.json()["stream"] == json!(true) { Reply::sse(events.clone()) } else { Reply::json(200, plain.clone()) }
+    })
+    .await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", RULES)).await;
+    for stream in [false, true] {
+        let answer = gateway.post("/v1/chat/completions", &chat(stream)).await;
+        let text = answer.text();
+        assert!(answer.status == 403 || text.contains("content_filter"), "{stream}: {text}");
+        assert!(unseen.iter().all(|part| !text.contains(part)), "{stream}: {text}");
     }
 }
 
@@ -151,17 +156,7 @@ async fn no_call_hides_a_word() {
         let events: Vec<String> = std::iter::once(role()).chain(deltas).chain([stop(), DONE.to_owned()]).collect();
         let message = json!({ "role": "assistant", "content": null, "tool_calls": call(&whole) });
         let plain = json!({ "id": "c", "model": "m", "choices": [{ "index": 0, "message": message, "finish_reason": "tool_calls" }] });
-        let backend = ScriptedBackend::start(move |request| {
-            if request.json()["stream"] == json!(true) { Reply::sse(events.clone()) } else { Reply::json(200, plain.to_string()) }
-        })
-        .await;
-        let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", RULES)).await;
-        for stream in [false, true] {
-            let answer = gateway.post("/v1/chat/completions", &chat(stream)).await;
-            let text = answer.text();
-            assert!(answer.status == 403 || text.contains("content_filter"), "{stream}: {text}");
-            assert!(!text.contains("heron") && !text.contains("dfe"), "{stream}: {text}");
-        }
+        stops(events, plain.to_string(), ["heron", "dfe"]).await;
     }
 }
 

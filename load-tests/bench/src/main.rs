@@ -103,7 +103,7 @@ async fn rows(machine: &Machine, wanted: &str) -> usize {
     let mut gateway = Proxy::gateway(program, directory, backend, true).await;
     let mut floor = Proxy::floor(bare, backend).await;
     println!("{:<20}{:>12}{:>12}{:>8}{:>12}{:>9}", "", "gateway µs", "floor µs", "ratio", "spread", "budget");
-    let at_rest = gateway.resident_kib();
+    let at_rest = gateway.resident_mb();
     let mut missed = 0;
     for (name, case, budget) in CASES.into_iter().filter(|(name, _, _)| wants(&[name])) {
         missed += usize::from(compare(name, &mut gateway, &mut floor, case, turn, budget).await);
@@ -320,7 +320,7 @@ async fn latency(gateway: &mut Proxy, floor: &mut Proxy) {
 }
 
 /// Prints what memory is taken for what. Each row has processes of its own: what one has given back, another would use again.
-async fn memory(machine: &Machine, directory: &Path, at_rest: u64) {
+async fn memory(machine: &Machine, directory: &Path, at_rest: f64) {
     let Machine { program, bare, backend, .. } = machine;
     let of = |name| Proxy::of(program, directory, backend, Variant { name, ..Variant::default() });
     let ours = per_idle(&mut of("idle").await).await;
@@ -340,7 +340,7 @@ async fn memory(machine: &Machine, directory: &Path, at_rest: u64) {
     let after = gateway.resident_mb();
     tokio::time::sleep(Duration::from_secs(120)).await;
     let later = gateway.resident_mb();
-    println!("{:<32}{:>8.1} MB (budget 16)", "memory at rest", at_rest as f64 / 1024.0);
+    println!("{:<32}{at_rest:>8.1} MB (budget 16)", "memory at rest");
     println!(
         "{:<32}{later:>8.1} MB (budget {:.1}): {started:.1} after the start, {before:.1} after 1 KiB requests, {after:.1} after bodies of 120 KB and 1,000 streams",
         "two minutes after a burst",

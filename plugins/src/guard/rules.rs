@@ -68,17 +68,8 @@ impl Rules {
     /// A forbidden part of a text: as it is written, as a reader sees it, and with its hidden characters decoded; the same
     /// with its JSON escapes decoded.
     pub fn text(&self, text: &str) -> Option<Finding> {
-        let mut found = self.read(text);
-        let mut inner: Option<String> = None;
-        for _ in 0..LEVELS {
-            if found.is_some() {
-                break;
-            }
-            let next = decoded(inner.as_deref().unwrap_or(text))?;
-            found = self.read(&next);
-            inner = Some(next);
-        }
-        found
+        let levels = std::iter::successors(Some(Cow::Borrowed(text)), |outer| decoded(outer).map(Cow::Owned));
+        levels.take(1 + LEVELS).find_map(|text| self.read(&text))
     }
 
     fn read(&self, text: &str) -> Option<Finding> {

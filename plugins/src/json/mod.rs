@@ -22,6 +22,7 @@ use std::ops::Range;
 
 use crate::scan;
 pub use naming::{Encoded, Interest};
+pub(crate) use text::escape;
 pub use tree::{Item, Tree};
 pub use value::{Kind, Value};
 pub use write::write_text;

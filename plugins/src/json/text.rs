@@ -22,7 +22,7 @@ pub(super) fn decode_text(inner: &str) -> Option<String> {
 }
 
 /// What an escape stands for that begins with a backslash, and how long it is. `None` as for [`decode_text`].
-pub(super) fn escape(from: &[u8]) -> Option<(char, usize)> {
+pub(crate) fn escape(from: &[u8]) -> Option<(char, usize)> {
     let (&b'\\', escaped) = from.split_first()? else { return None };
     let plain = match escaped.first()? {
         byte @ (b'"' | b'\\' | b'/') => *byte,

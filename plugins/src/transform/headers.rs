@@ -17,18 +17,18 @@ pub struct HeaderChanges {
 
 impl HeaderChanges {
     /// The changes in words, the same on every node. Empty if there are none.
-    pub fn told(&self) -> String {
-        let mut told = String::new();
+    pub fn in_words(&self) -> String {
+        let mut words = String::new();
         let mut remove: Vec<&str> = self.remove.iter().map(HeaderName::as_str).collect();
         remove.sort_unstable();
         // A name has no colon and no blank, so that neither is taken for what a caller sends. Writing to a text can't fail.
         for name in remove {
-            let _ = write!(told, "remove: {name};");
+            let _ = write!(words, "remove: {name};");
         }
         for (name, value) in &self.set {
-            let _ = write!(told, "set: {name}={:?};", value.as_bytes());
+            let _ = write!(words, "set: {name}={:?};", value.as_bytes());
         }
-        told
+        words
     }
 }
 

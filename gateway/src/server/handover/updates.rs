@@ -188,6 +188,7 @@ mod tests {
     use std::time::Duration;
 
     use spillway_plugins::limits::{Demand, Path, Rank, Rules};
+    use tokio::io::DuplexStream;
     use tokio::time::timeout;
 
     use super::super::fixtures::{running, running_at_once};
@@ -260,6 +261,16 @@ mod tests {
         drop(alone);
     }
 
+    /// The new process decides: the end of its stream, and what ends the sending.
+    fn handing_over(gateway: &Gateway) -> (DuplexStream, watch::Sender<bool>) {
+        let left = gateway.limits.hand_over();
+        let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+        let mut updates = Updates::new(Sent::new(gateway), gateway.clone(), Some(left));
+        let (over, is_over) = watch::channel(false);
+        tokio::spawn(async move { updates.send(&mut ours, is_over).await });
+        (theirs, over)
+    }
+
     #[tokio::test]
     async fn that_a_request_has_ended_is_told_at_once() {
         let running = running_at_once().await;
@@ -268,11 +279,7 @@ mod tests {
         let path: Path = limits.scope(Rank::Pool, "pool".to_owned(), &rules).into_iter().collect();
         let permit = limits.admit(&path, Demand::default(), limits.now()).await.unwrap();
         tokio::time::pause();
-        let left = limits.hand_over();
-        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
-        let mut updates = Updates::new(Sent::new(&running.gateway), running.gateway.clone(), Some(left));
-        let (_over, is_over) = watch::channel(false);
-        tokio::spawn(async move { updates.send(&mut ours, is_over).await });
+        let (mut theirs, _over) = handing_over(&running.gateway);
         let mut told = async || loop {
             if let Message::Tallies { scopes, .. } = receive(&mut theirs).await.unwrap().unwrap() {
                 return serde_json::to_string(&scopes).unwrap().contains("\"in_flight\":1");
@@ -297,11 +304,7 @@ mod tests {
         };
         let mut permit = Some(limits.admit(&path(), Demand::default(), limits.now()).await.unwrap());
         tokio::time::pause();
-        let left = limits.hand_over();
-        let (mut ours, mut theirs) = tokio::io::duplex(1 << 16);
-        let mut updates = Updates::new(Sent::new(&running.gateway), running.gateway.clone(), Some(left));
-        let (_over, is_over) = watch::channel(false);
-        tokio::spawn(async move { updates.send(&mut ours, is_over).await });
+        let (mut theirs, _over) = handing_over(&running.gateway);
         tokio::spawn(async move {
             loop {
                 let (path, limits) = (path(), Arc::clone(&limits));
