@@ -22,16 +22,7 @@ fn counted(case: Case) -> usize {
 }
 
 /// The functions of the allocator that a program calls.
-const ALLOCATES: [&str; 8] = [
-    "mi_malloc",
-    "mi_malloc_aligned",
-    "mi_zalloc",
-    "mi_zalloc_aligned",
-    "mi_calloc",
-    "mi_realloc",
-    "mi_realloc_aligned",
-    "mi_calloc_aligned",
-];
+const ALLOCATES: [&str; 5] = ["_rjem_malloc", "_rjem_mallocx", "_rjem_calloc", "_rjem_realloc", "_rjem_rallocx"];
 
 /// What one request, or one chunk, costs.
 #[derive(Default)]
