@@ -10,7 +10,8 @@ use crate::proxy::fixtures::{
 #[tokio::test]
 async fn a_request_passes_all_phases_of_the_gateways_own_loop() {
     let gateway = gateway("");
-    let backend = Backend::in_place_of(&gateway, "a", [plain(200, "{\"choices\":[]}")]);
+    let answer = "{\"choices\":[{\"index\":0}]}";
+    let backend = Backend::in_place_of(&gateway, "a", [plain(200, answer)]);
     let (mut session, mut caller) = session(post("/v1/chat/completions", &[("x-request-id", "mine")], CHAT)).await;
     let mut ctx = gateway.new_ctx();
     assert_eq!(gateway.metrics.requests.in_flight.get(), 1);
@@ -18,7 +19,7 @@ async fn a_request_passes_all_phases_of_the_gateways_own_loop() {
     assert!(!gateway.proxy_upstream_filter(&mut session, &mut ctx).await.unwrap(), "Pingora has nothing to do");
     gateway.logging(&mut session, None, &mut ctx).await;
     let got = caller.answer().await;
-    assert_eq!((got.status, got.text().as_str(), backend.asked().len()), (200, "{\"choices\":[]}", 1));
+    assert_eq!((got.status, got.text().as_str(), backend.asked().len()), (200, answer, 1));
     let known = gateway.recent.find("mine").expect("it is remembered");
     assert_eq!((known.status, known.end, known.attempts.len()), (200, End::Complete, 1));
     drop(ctx);
