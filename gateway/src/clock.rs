@@ -7,7 +7,7 @@ use std::sync::Arc;
 #[cfg(test)]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
 
@@ -38,6 +38,11 @@ impl Add<Duration> for Tick {
 /// A duration in whole microseconds, for logs and headers.
 pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A duration in whole milliseconds.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads the clocks.
@@ -145,6 +150,20 @@ impl Clock {
         match &self.virtual_time {
             Some((time, began)) => *began + Tick(time.now()).since(FIRST),
             None => Utc::now(),
+        }
+    }
+
+    /// The same, in milliseconds since 1970.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn wall_millis(&self) -> i64 {
+        #[cfg(test)]
+        if self.stands_at.is_some() {
+            return self.wall().timestamp_millis();
+        }
+        match &self.virtual_time {
+            Some(_) => self.wall().timestamp_millis(),
+            // Without a calendar's date, which takes longer than reading the clock.
+            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
         }
     }
 }

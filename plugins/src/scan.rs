@@ -146,15 +146,20 @@ pub(crate) fn mark(bytes: &[u8]) -> Option<usize> {
     first::<Mark>(near).or_else(|| memchr::memchr2(b'"', b'\\', far).map(|at| NEAR + at))
 }
 
-/// The first byte that can't be in a JSON string as it is: a quote, a backslash or a control character.
+/// The first byte that can't be in a JSON string as it is: a quote, a backslash or a control character. It becomes a part of the
+/// loops that call it once for each escape.
+#[inline]
 pub(crate) fn special(bytes: &[u8]) -> Option<usize> {
     let (near, far) = bytes.split_at(bytes.len().min(NEAR));
-    first::<Special>(near).or_else(|| {
-        // In steps, so that a mark far away isn't looked for again and again.
-        let has = |step: &&[u8]| step.iter().fold(false, |hit, byte| hit | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\'));
-        let clean = far.chunks(STEP).take_while(|step| !has(step)).map(<[u8]>::len).sum::<usize>();
-        first::<Special>(far.get(clean..)?).map(|at| NEAR + clean + at)
-    })
+    first::<Special>(near).or_else(|| if far.is_empty() { None } else { far_special(far).map(|at| NEAR + at) })
+}
+
+/// In steps, so that a mark far away isn't looked for again and again.
+#[inline(never)]
+fn far_special(far: &[u8]) -> Option<usize> {
+    let has = |step: &&[u8]| step.iter().fold(false, |hit, byte| hit | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\'));
+    let clean = far.chunks(STEP).take_while(|step| !has(step)).map(<[u8]>::len).sum::<usize>();
+    first::<Special>(far.get(clean..)?).map(|at| clean + at)
 }
 
 /// The first `_` or `.`.

@@ -88,7 +88,7 @@ impl Audit {
 
     /// An act's line in this log, now.
     pub fn line_of(&self, act: &Act) -> String {
-        act.line(&self.node, self.clock.wall().timestamp_millis())
+        act.line(&self.node, self.clock.wall_millis())
     }
 
     /// Records a line. When this returns, it is on the disk. Without a folder, nothing is done.

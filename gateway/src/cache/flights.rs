@@ -20,19 +20,17 @@ pub enum FlightState {
     NotKept,
 }
 
-/// Number of locks, so that requests with different keys seldom wait for the same one.
-const SHARDS: usize = 16;
-
 /// The flights under way, each with its channel if somebody waits for it: mostly nobody does.
 type Shard = Mutex<HashMap<CacheKey, Option<watch::Sender<FlightState>>, KeyState>>;
 
 /// The flights under way.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Flights(Arc<All>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct All {
-    shards: [Shard; SHARDS],
+    /// Each with its lock; as many as a power of two.
+    shards: Vec<Shard>,
     /// How many have ended, or are about to.
     ended: AtomicU64,
 }
@@ -55,8 +53,13 @@ pub struct Flight {
 }
 
 impl Flights {
+    /// With at least so many locks: requests with different keys seldom wait for the same one.
+    pub fn new(locks: usize) -> Self {
+        Flights(Arc::new(All { shards: (0..locks.next_power_of_two()).map(|_| Mutex::default()).collect(), ended: AtomicU64::new(0) }))
+    }
+
     fn shard(&self, key: &CacheKey) -> &Shard {
-        &self.0.shards[usize::from(key.0[0]) % SHARDS]
+        &self.0.shards[usize::from(key.0[0]) & (self.0.shards.len() - 1)]
     }
 
     /// How many have ended. A flight's answer is in the cache before it is counted, and it is counted before another
@@ -113,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_leads_and_the_others_follow() {
-        let flights = Flights::default();
+        let flights = Flights::new(4);
         let FlightRole::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
         let FlightRole::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
         assert!(matches!(flights.board(CacheKey([8; 32])), FlightRole::Lead(_)));
@@ -124,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_flight_is_counted_and_ends_no_other_one() {
-        let flights = Flights::default();
+        let flights = Flights::new(4);
         let FlightRole::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
         assert_eq!(flights.ended(), 0);
         flight.end(FlightState::NotKept);
@@ -137,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_leader_that_gives_up_is_noticed() {
-        let flights = Flights::default();
+        let flights = Flights::new(4);
         let FlightRole::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
         let FlightRole::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
         drop(flight);

@@ -5,6 +5,7 @@ mod remote;
 pub mod semantic;
 
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -34,6 +35,9 @@ pub enum CacheError {
     Random,
 }
 
+/// Fewest and most locks of a table: two for each thread, so that one seldom waits for another.
+const LOCKS: (usize, usize) = (4, 16);
+
 /// A secret for keys; `None` if the system has no random numbers.
 fn new_secret() -> Option<KeySecret> {
     let mut bytes = [0; KeySecret::LENGTH];
@@ -58,23 +62,25 @@ pub struct AnswerCache {
 }
 
 impl AnswerCache {
-    /// With the answers of the cache before, whose rules may differ, and what the semantic cache has on disk. Does not
-    /// connect yet.
+    /// With the answers of the cache before, whose rules may differ, and what the semantic cache has on disk; for so many worker
+    /// `threads`, or one per core. Does not connect yet.
     ///
     /// # Errors
     /// [`CacheError`]
     pub fn new(
         rules: CacheRules,
         redis: Option<&config::Redis>,
+        threads: Option<usize>,
         clock: &Clock,
         metrics: &Metrics,
         before: Option<&AnswerCache>,
     ) -> Result<Self, CacheError> {
         let CacheRules { exact: rules, semantic } = rules;
-        let now = clock.wall().timestamp_millis();
+        let now = clock.wall_millis();
+        let locks = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)).clamp(LOCKS.0 / 2, LOCKS.1 / 2) * 2;
         let memory = match before {
             Some(before) if (before.rules.max_memory, before.rules.ttl) == (rules.max_memory, rules.ttl) => Arc::clone(&before.memory),
-            _ => Arc::new(Memory::new(rules.max_memory as u64)),
+            _ => Arc::new(Memory::new(rules.max_memory as u64, locks)),
         };
         let remote = match before.and_then(|before| before.remote.clone()) {
             Some(known) => Some(known),
@@ -85,7 +91,7 @@ impl AnswerCache {
             Some(same) => Ok(Arc::clone(same)),
             None => SemanticCache::open(rules, now).map(Arc::new),
         });
-        let flights = before.map(|before| before.flights.clone()).unwrap_or_default();
+        let flights = before.map_or_else(|| Flights::new(locks), |before| before.flights.clone());
         let secret = match before {
             Some(before) => before.secret.load_full(),
             None => Arc::new(new_secret().ok_or(CacheError::Random)?),

@@ -75,7 +75,7 @@ pub(super) fn ledger_or(
 /// # Errors
 /// If one of them is no time.
 pub(super) fn range(since: &str, until: Option<&str>) -> Result<(i64, i64), ReplayingError> {
-    let now = Clock::new().wall().timestamp_millis();
+    let now = Clock::new().wall_millis();
     let time = |text: &str| parse_time(text, now).map_err(TraceError::Ledger);
     let until = until.map_or(Ok(now + 1), time)?;
     Ok((time(since)?, until))

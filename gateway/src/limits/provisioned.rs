@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::balance::provisioned::{Full, Tally};
 use crate::balance::target::Target;
-use crate::clock::{Clock, Tick};
+use crate::clock::{Clock, Tick, millis};
 use crate::redis::SharedMemory;
 
 /// How often nodes tell each other.
@@ -119,7 +119,6 @@ pub(super) async fn keep_shared(
 
 fn report(target: &Target, now: Tick) -> Option<TargetReport> {
     let (tally, full) = target.provisioned.tally(now)?;
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Some(TargetReport { tally, full_ms: millis(full.left), full_ago_ms: millis(full.ago) })
 }
 

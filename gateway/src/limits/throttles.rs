@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::balance::quota_pool::QuotaPool;
 use crate::balance::target::Target;
-use crate::clock::{Clock, Tick};
+use crate::clock::{Clock, Tick, millis};
 use crate::redis::SharedMemory;
 
 /// How often nodes share their throttles.
@@ -97,7 +97,7 @@ pub async fn keep_shared(memory: &SharedMemory, throttles: impl Fn() -> Vec<Thro
             let mut invocation = script.prepare_invoke();
             invocation.key(memory.key("{limits}:throttles"));
             for (name, until) in &news {
-                invocation.arg(name).arg(u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX));
+                invocation.arg(name).arg(millis(until.since(now)));
             }
             invocation.invoke_async::<Vec<String>>(&mut connection).await
         });

@@ -2,8 +2,10 @@
 
 mod backend;
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::downstream::{PingoraSession, Session};
@@ -98,6 +100,7 @@ pub(super) fn from(text: &str, clock: Clock) -> Gateway {
 
 /// The same, and the connections that it makes to itself.
 pub(super) fn with_own_requests(text: &str, clock: Clock) -> (Gateway, Receiver<DuplexStream>) {
+    end_if_it_hangs();
     let config = Config::parse(text, Path::new("test.toml"), &Secrets::default()).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let metrics = Arc::new(Metrics::new().unwrap());
     let ledger = config.ledger.clone().map(|rules| Arc::new(Ledger::start(rules, clock.clone(), metrics.ledger.clone()).unwrap()));
@@ -113,6 +116,30 @@ pub(super) fn with_own_requests(text: &str, clock: Clock) -> (Gateway, Receiver<
     let (internal, own_requests) = Internal::new();
     (Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics, keys, audit }).unwrap(), own_requests)
 }
+
+/// Ends the process, with the name of this thread's test, if the test takes minutes: it waits for something that doesn't come, such
+/// as a retry at a later time of a clock that stands.
+fn end_if_it_hangs() {
+    thread_local!(static RUNNING: OnceCell<SyncSender<()>> = const { OnceCell::new() });
+    let watch = || {
+        let (running, ended) = sync_channel(0);
+        let test = std::thread::current().name().unwrap_or("without a name").to_owned();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout) {
+                #[expect(clippy::print_stderr, reason = "it is all that is left to be seen of the test")]
+                let () = eprintln!("the test {test} hangs: does it wait on a clock that stands?");
+                std::process::abort();
+            }
+        });
+        running
+    };
+    RUNNING.with(|running| {
+        running.get_or_init(watch);
+    });
+}
+
+/// No test takes so long.
+const HANGS: Duration = Duration::from_secs(180);
 
 /// A consumer whose key is its name.
 pub(super) fn consumer(name: &str, more: &str) -> String {

@@ -26,8 +26,7 @@ pub(super) async fn answer(
     let consumer = facts.consumer().ok_or(Refusal::Unauthorized)?.name.to_string();
     let ledger = Arc::clone(gateway.ledger.as_ref().ok_or(Refusal::NoUsage)?);
     let wrong = |error: LedgerError| Refusal::Report { what: error.to_string() };
-    let mut query =
-        request::query(session.req_header().uri.query().unwrap_or(""), gateway.clock.wall().timestamp_millis()).map_err(wrong)?;
+    let mut query = request::query(session.req_header().uri.query().unwrap_or(""), gateway.clock.wall_millis()).map_err(wrong)?;
     // The caller gets its own usage, whatever consumer it asks for.
     query.consumer = Some(consumer.clone());
     let began = gateway.clock.now();

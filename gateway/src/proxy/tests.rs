@@ -42,7 +42,7 @@ async fn what_the_caller_of_a_stream_did_not_ask_for_is_kept_for_others() {
         assert!(!gateway.proxy_upstream_filter(&mut session, &mut ctx).await.unwrap());
         assert_eq!(caller.answer().await.text(), format!("{first}{last}{DONE}"));
         let runtime = gateway.runtime.load();
-        let kept: Vec<_> = runtime.cache.as_ref().unwrap().entries(gateway.clock.wall().timestamp_millis()).collect();
+        let kept: Vec<_> = runtime.cache.as_ref().unwrap().entries(gateway.clock.wall_millis()).collect();
         assert_eq!(kept.len(), 1);
         let entry = &kept[0].1;
         assert_eq!((&entry.body[..], entry.input, entry.output), (pieces.concat().as_bytes(), 3, 5));

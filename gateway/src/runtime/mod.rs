@@ -202,7 +202,10 @@ fn cache(rules: CacheRules, config: &Config, around: Surroundings<'_>, before: O
     let known = before.and_then(|before| before.cache.as_ref());
     match known.filter(|known| known.has_rules(&rules)) {
         Some(same) => Ok(Arc::clone(same)),
-        None => AnswerCache::new(rules, config.redis.as_ref(), around.clock, around.metrics, known.map(|known| &**known)).map(Arc::new),
+        None => {
+            let (redis, threads) = (config.redis.as_ref(), config.server.threads);
+            AnswerCache::new(rules, redis, threads, around.clock, around.metrics, known.map(|known| &**known)).map(Arc::new)
+        }
     }
 }
 

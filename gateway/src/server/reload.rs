@@ -242,7 +242,7 @@ impl Reloader {
             Err(reason) => {
                 metrics.rejected.inc();
                 error!(by = by.label(), "the config is refused, the previous one stays active:\n{reason}");
-                let at = self.gateway.clock.wall().timestamp_millis();
+                let at = self.gateway.clock.wall_millis();
                 self.status.lock().rejected = Some(Rejected { at, by, reason: reason.to_string() });
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::balance::route::Skipped;
 use crate::request_end::End;
@@ -78,8 +79,8 @@ pub struct Recent {
     /// The service tier that the answer names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<&'static str>,
-    /// Every attempt in order.
-    pub attempts: Vec<Tried>,
+    /// Every attempt in order. Mostly there is one: memory of its own would keep a page of a burst in use.
+    pub attempts: SmallVec<[Tried; 1]>,
     /// Members of better tiers that were not usable, for each choice of a member.
     pub passed_over: Vec<Skipped>,
     /// Time in all, in microseconds.
@@ -154,7 +155,7 @@ mod tests {
             limit: None,
             cache: None,
             service_tier: None,
-            attempts: Vec::new(),
+            attempts: SmallVec::new(),
             passed_over: Vec::new(),
             us: 1,
         }

@@ -23,6 +23,8 @@ const STREAMS: usize = 3;
 const IDLE: Duration = Duration::from_secs(5);
 /// The same of the gateway with the usual config: it does some of its work once a minute.
 const MINUTE: Duration = Duration::from_secs(75);
+/// Streams that are open at once, for what happens only if there are many: most of their answers aren't read on when the callers leave.
+const MANY: usize = 1000;
 
 /// Prints the names of functions as the linker knows them: those that a gateway with the usual config calls before there are
 /// requests, those that its requests call, and those that other configs add. So what is used together lies together. Each part
@@ -54,6 +56,10 @@ pub async fn print(gateway: &Path) {
         callgrind("--dump", proxy.id());
         // A cache answers what asks for no stream without one.
         traffic(&proxy, variant.rest == features::CACHE).await;
+        if variant.name == usual.name {
+            callers::run_count(&proxy, Case::Plain { body: 120_000, refuse: false }, REQUESTS).await;
+            drop(callers::hold_streams(proxy.address, MANY).await);
+        }
         tokio::time::sleep(idle).await;
         callgrind("--dump", proxy.id());
         drop(proxy);

@@ -2,7 +2,8 @@
 //!
 //! White space, the order of members and escapes in strings don't count, and neither do members that don't change the
 //! answer. Every part has a tag and its length before it, so that two meanings never have the same encoding. The members
-//! of an object are sorted, and a long object becomes the hash of them; so the text is read once, and no tree is built.
+//! of an object are sorted, with the longest one last, as it mostly is: then it isn't moved. A long object becomes the hash of
+//! them; so the text is read once, and no tree is built.
 //!
 //! For a key that only this process needs, the encoding is the faster one: strings as JSON with no more escapes than are needed, which is
 //! how most are written already, and hashes only where objects are deep in others.
@@ -246,26 +247,48 @@ impl Walk<'_> {
         Some(())
     }
 
-    /// Puts the members from `first` on, which are encoded from `body` on, into the order of their names, without those
-    /// that don't count; `None` if two have the same name.
+    /// Puts the members from `first` on, which are encoded from `body` on, into the order of their names, the longest one last,
+    /// without those that don't count; `None` if two have the same name.
     fn sort_members(&mut self, first: usize, body: usize, top: bool) -> Option<()> {
         let Walk { encoded, members, api, .. } = self;
-        let members = members.get_mut(first..)?;
-        members.sort_unstable_by(|one, other| one.name(encoded).cmp(other.name(encoded)));
-        if members.windows(2).any(|two| matches!(two, [one, other] if one.name(encoded) == other.name(encoded))) {
+        members.get_mut(first..)?.sort_unstable_by(|one, other| one.name(encoded).cmp(other.name(encoded)));
+        let all = members.get(first..)?;
+        if all.windows(2).any(|two| matches!(two, [one, other] if one.name(encoded) == other.name(encoded))) {
             return None;
         }
-        let end = encoded.len();
-        for member in members {
-            let name = member.name(encoded);
-            let is = |names: &[&str]| names.iter().any(|other| other.as_bytes() == name);
-            // A missing member and a null are the same to every backend.
-            if top && (is(&FORM) || (*api != Api::Responses && is(&UNSEEN)) || encoded.get(member.value..member.end)? == NULL) {
-                continue;
+        if top {
+            let mut kept = first;
+            for at in first..members.len() {
+                let member = members.get(at)?;
+                let name = member.name(encoded);
+                let is = |names: &[&str]| names.iter().any(|other| other.as_bytes() == name);
+                // A missing member and a null are the same to every backend.
+                if !(is(&FORM) || (*api != Api::Responses && is(&UNSEEN)) || encoded.get(member.value..member.end)? == NULL) {
+                    members.swap(kept, at);
+                    kept += 1;
+                }
             }
-            encoded.extend_from_within(member.start..member.end);
+            members.truncate(kept);
         }
-        encoded.drain(body..end);
+        let members = members.get_mut(first..)?;
+        if let Some((longest, _)) = members.iter().enumerate().max_by_key(|(_, member)| member.end - member.start) {
+            members.get_mut(longest..)?.rotate_left(1);
+        }
+        if members.is_sorted_by_key(|member| member.start) {
+            // They only move together.
+            let mut end = body;
+            for Member { start, end: to, .. } in members {
+                if *start > end {
+                    encoded.copy_within(*start..*to, end);
+                }
+                end += *to - *start;
+            }
+            encoded.truncate(end);
+        } else {
+            let end = encoded.len();
+            members.iter().for_each(|member| encoded.extend_from_within(member.start..member.end));
+            encoded.drain(body..end);
+        }
         Some(())
     }
 }

@@ -16,7 +16,7 @@ pub enum KeyKind {
 }
 
 /// Must change with the encoding, so that keys of other versions never match.
-const VERSION: &[u8] = b"spillway-key-2\n";
+const VERSION: &[u8] = b"spillway-key-3\n";
 
 impl KeyKind {
     /// The key for an encoded meaning, which is lost.

@@ -16,8 +16,6 @@ use parking_lot::Mutex;
 use super::index::Index;
 use super::{CacheKey, Entry};
 
-/// Number of locks: a table that grows is moved while its lock is held.
-const SHARDS: usize = 16;
 /// Most answers that get a second chance while room is made for one: it must not take long.
 const SECOND_CHANCES: usize = 16;
 /// Bytes of a block, if there is much room, and if there is little.
@@ -30,7 +28,8 @@ const SHORT: usize = 8;
 /// Answers by key. If there is no room, those are removed first that were not asked for lately.
 #[derive(Debug)]
 pub struct Memory {
-    shards: [Mutex<Shard>; SHARDS],
+    /// Each with its lock; as many as a power of two.
+    shards: Vec<Mutex<Shard>>,
     max_bytes: u64,
     /// Bytes of a block.
     block: usize,
@@ -66,15 +65,17 @@ struct Place {
 const PLACE: u64 = (size_of::<Place>() + Index::ENTRY) as u64;
 
 impl Memory {
-    /// Room for so many bytes.
-    pub fn new(max_bytes: u64) -> Self {
+    /// Room for so many bytes, with at least so many locks. With few of them, what lies at the ends of their queues stays in the
+    /// processor's cache; with many, threads seldom wait for each other.
+    pub fn new(max_bytes: u64, locks: usize) -> Self {
         let block = usize::try_from(max_bytes / BLOCKS).unwrap_or(usize::MAX).clamp(BLOCK.1, BLOCK.0);
-        Memory { shards: Default::default(), max_bytes, block, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) }
+        let shards = (0..locks.next_power_of_two()).map(|_| Mutex::default()).collect();
+        Memory { shards, max_bytes, block, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) }
     }
 
-    fn index(key: &CacheKey) -> usize {
+    fn index(&self, key: &CacheKey) -> usize {
         // The table uses other bytes; of some keys, the second half is empty.
-        usize::from(key.0[15]) % SHARDS
+        usize::from(key.0[15]) & (self.shards.len() - 1)
     }
 
     fn is_short(&self, body: &Bytes) -> bool {
@@ -83,7 +84,7 @@ impl Memory {
 
     /// The answer for `key`, if it is valid at `now` (milliseconds since 1970).
     pub fn get(&self, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
-        let mut entry = self.shards.get(Self::index(key))?.lock().find(key).filter(|entry| entry.is_good(now))?;
+        let mut entry = self.shards.get(self.index(key))?.lock().find(key).filter(|entry| entry.is_good(now))?;
         if self.is_short(&entry.body) {
             // Whoever sends it slowly must not keep a whole block.
             entry.body = Bytes::copy_from_slice(&entry.body);
@@ -111,11 +112,11 @@ impl Memory {
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.entries.fetch_add(1, Ordering::Relaxed);
-        let begin = Self::index(&key);
+        let begin = self.index(&key);
         let mut put = Some(Place { key, entry: Some(entry), bytes, used: false });
         let mut removed = Vec::new();
         // Mostly its own shard has enough to remove.
-        for shard in self.shards.iter().cycle().skip(begin).take(SHARDS) {
+        for shard in self.shards.iter().cycle().skip(begin).take(self.shards.len()) {
             let mut shard = shard.lock();
             let new = put.take();
             let mut chances = SECOND_CHANCES;
@@ -262,7 +263,7 @@ mod tests {
 
     #[test]
     fn it_stays_within_its_bytes() {
-        let memory = Memory::new(100_000);
+        let memory = Memory::new(100_000, 16);
         for number in 0..100u8 {
             memory.put(key(number), entry(5000, 9_000));
             assert!(memory.size().0 <= 100_000);
@@ -277,9 +278,9 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_stays_and_what_is_expired_goes() {
-        let memory = Memory::new(100_000);
+        let memory = Memory::new(100_000, 16);
         // Keys of one shard.
-        for number in (0..160u8).step_by(SHARDS) {
+        for number in (0..160u8).step_by(16) {
             memory.put(key(number), entry(5000, 9_000));
         }
         assert!(memory.get(&key(0), 5000).is_some());
@@ -292,7 +293,7 @@ mod tests {
 
     #[test]
     fn room_is_made_even_if_all_were_asked_for() {
-        let memory = Memory::new(1_000_000);
+        let memory = Memory::new(1_000_000, 16);
         let keys = || (0..5000u32).map(|number| CacheKey(std::array::from_fn(|at| number.to_le_bytes().get(at).copied().unwrap_or(7))));
         assert_eq!(keys().map(|key| key.short()).collect::<std::collections::HashSet<_>>().len(), 5000);
         keys().for_each(|key| memory.put(key, entry(0, 500)));
@@ -304,7 +305,7 @@ mod tests {
     #[test]
     fn what_is_replaced_again_and_again_takes_no_more_room() {
         for length in [100, 30_000] {
-            let memory = Memory::new(1_000_000);
+            let memory = Memory::new(1_000_000, 16);
             memory.put(key(0), entry(0, 200));
             (0..100_000).for_each(|_| memory.put(key(16), entry(0, length)));
             let places: usize = memory.shards.iter().map(|shard| shard.lock().places.len()).sum();
@@ -318,8 +319,9 @@ mod tests {
         fn what_is_found_is_what_was_last_put(
             steps in prop::collection::vec((0..40u8, 0..3000usize, any::<bool>(), 0..300i64), 1..200),
             room in prop_oneof![Just(20_000u64), Just(20_000_000)],
+            locks in 1usize..20,
         ) {
-            let memory = Memory::new(room);
+            let memory = Memory::new(room, locks);
             let mut last: HashMap<u8, Entry> = HashMap::new();
             let mut now = 0;
             for (step, (number, length, is_put, later)) in steps.into_iter().enumerate() {
@@ -348,7 +350,7 @@ mod tests {
                 let mixed = (u64::from(number) << 32 ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15).swap_bytes().wrapping_mul(0x94d0_49bb_1331_11eb);
                 CacheKey(std::array::from_fn(|at| mixed.to_le_bytes().get(at).copied().unwrap_or(7)))
             };
-            let memory = Memory::new(u64::from(count) * (PLACE + 10));
+            let memory = Memory::new(u64::from(count) * (PLACE + 10), 16);
             (0..count * (removed + 1)).for_each(|number| memory.put(key(number), entry(0, 10)));
             let first = count * removed;
             let found = (first..first + count).filter(|number| memory.get(&key(*number), 0).is_some()).count();

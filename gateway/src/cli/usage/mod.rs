@@ -123,7 +123,7 @@ enum ExportFormat {
 
 /// Reports.
 pub(super) fn run(arguments: UsageArguments) -> ExitCode {
-    let now = Clock::new().wall().timestamp_millis();
+    let now = Clock::new().wall_millis();
     let reported = match arguments {
         UsageArguments { command: Some(UsageCommand::Export { config, format, since, until }), .. } => with_ledger(&config, |_, ledger| {
             let format = match format {

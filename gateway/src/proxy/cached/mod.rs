@@ -22,6 +22,7 @@ use super::offload::{is_short, on_bytes};
 use super::{guardrails, headers, transformed};
 use crate::balance::route::Member;
 use crate::cache::{AnswerCache, FlightState};
+use crate::clock::{Tick, millis};
 use crate::config::{BackendAuth, CacheNamespace};
 use crate::gateway::Gateway;
 use crate::request::{BufferShare, Facts, Metering, ModelRequest, Reply, RequestBody, Timing};
@@ -48,17 +49,19 @@ fn place(session: &Session<'_>, facts: &Facts, model_request: &ModelRequest) -> 
         return None;
     }
     let head = session.req_header();
-    let mut seen = head.uri.query().unwrap_or("").to_owned();
+    let mut namespace = owner.namespace();
+    let seen = &mut namespace;
+    seen.push_str(head.uri.query().unwrap_or(""));
     // What follows has no such sign: so no query can look like a head.
     seen.push('?');
-    sent_on::write(&mut seen, head, facts.allowed_headers());
+    sent_on::write(seen, head, facts.allowed_headers());
     seen.extend(transformed::head_changes(facts, model_request));
     // An answer that was checked by other rules, or not at all, is not for this caller.
     if let Some(rules) = guardrails::fingerprint(facts) {
         // Writing to a text can't fail.
         let _ = write!(seen, "guard={rules:x};");
     }
-    Some((owner.namespace(&seen), owner.is_shared()))
+    Some((namespace, owner.is_shared()))
 }
 
 /// The result of a cache lookup.
@@ -100,7 +103,7 @@ pub(super) async fn look_up(
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
     let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
     if directive.read {
-        match find(gateway, cache, session, timing, |entry| is_within(facts, model_request, entry), key, awaited).await? {
+        match find(gateway, cache, session, (facts, timing), |entry| is_within(facts, model_request, entry), key, awaited).await? {
             Found::Answer(entry) => {
                 cached.result = CacheResult::Hit;
                 return Ok(Some(LookedUp { cached, answer: Some(entry) }));
@@ -180,6 +183,8 @@ pub(super) struct Whole<'w> {
     pub(super) api: Api,
     /// The backend that answered.
     pub(super) backend: &'w Arc<str>,
+    /// When its last piece came.
+    pub(super) came: Tick,
 }
 
 /// The answer is whole, and its last bytes are sent next: caches it, and lets the requests that wait for it continue.
@@ -203,7 +208,7 @@ pub(super) async fn keep(gateway: &Gateway, whole: Whole<'_>, copies: &mut Copie
     let body = body.filter(|_| may_keep);
     let state = if body.is_some() { FlightState::Stored } else { FlightState::NotKept };
     if let Some(body) = body {
-        store(gateway, cache, cached, &whole, body);
+        store(cache, cached, &whole, body);
     }
     if let Some(flight) = cached.flight.take() {
         flight.end(state);
@@ -211,8 +216,10 @@ pub(super) async fn keep(gateway: &Gateway, whole: Whole<'_>, copies: &mut Copie
 }
 
 /// Caches an answer.
-fn store(gateway: &Gateway, cache: &AnswerCache, cached: &mut Cached, whole: &Whole<'_>, body: Bytes) {
-    let now = gateway.clock.wall().timestamp_millis();
+fn store(cache: &AnswerCache, cached: &mut Cached, whole: &Whole<'_>, body: Bytes) {
+    let facts = whole.facts;
+    // Every look at a clock takes time.
+    let now = facts.arrived_at.timestamp_millis().saturating_add_unsigned(millis(whole.came.since(facts.arrived)));
     let usage = whole.metering.usage.map(|metered| metered.usage).unwrap_or_default();
     let mut entry = Entry {
         streamed: whole.reply.streamed,

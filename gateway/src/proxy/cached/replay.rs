@@ -78,7 +78,7 @@ pub(in crate::proxy) async fn send(
     let server = &own.facts.runtime.config.server;
     let mut head = head(own.facts, own.reply.streamed, kept.body.len());
     if server.response_headers {
-        let age = entry.age(gateway.clock.wall().timestamp_millis());
+        let age = entry.age(gateway.clock.wall_millis());
         head.set(&header::AGE, itoa::Buffer::new().format(age).as_bytes());
     }
     gateway_headers::complete(&own, model_request, &mut head, &entry.backend, 0);

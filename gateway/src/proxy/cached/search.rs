@@ -32,14 +32,14 @@ pub(super) async fn find(
     gateway: &Gateway,
     cache: &AnswerCache,
     session: &mut Session<'_>,
-    timing: &mut Timing,
+    (facts, timing): (&Facts, &mut Timing),
     within: impl Fn(&Entry) -> bool,
     key: CacheKey,
     awaited: bool,
 ) -> Result<Found, IntakeError> {
-    let now = || gateway.clock.wall().timestamp_millis();
+    let now = || gateway.clock.wall_millis();
     let ended = cache.flights_ended();
-    if let Some(entry) = cache.get(&key, now()).filter(|entry| within(entry)) {
+    if let Some(entry) = cache.get(&key, facts.arrived_at.timestamp_millis()).filter(|entry| within(entry)) {
         return Ok(Found::Answer(entry));
     }
     if !awaited {
@@ -92,7 +92,7 @@ async fn fetch(gateway: &Gateway, cache: &AnswerCache, timing: &mut Timing, key:
         return None;
     }
     let began = gateway.clock.now();
-    let entry = cache.fetch(key, gateway.clock.wall().timestamp_millis()).await;
+    let entry = cache.fetch(key, gateway.clock.wall_millis()).await;
     timing.waited += gateway.clock.now().since(began);
     entry
 }
@@ -139,7 +139,7 @@ pub(super) async fn similar(
     };
     match embedded {
         Ok(vector) => {
-            let now = gateway.clock.wall().timestamp_millis();
+            let now = gateway.clock.wall_millis();
             let near = semantic.find(&question, &vector, now, &cache.metrics, |entry| within(entry));
             Ok(near.map_or(Similar::Unknown(Some(PendingEntry { question, vector })), Similar::Answer))
         }

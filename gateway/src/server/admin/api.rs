@@ -223,7 +223,7 @@ impl Admin {
         let Some(ledger) = self.gateway.ledger.clone() else {
             return problem(StatusCode::NOT_FOUND, "there is no ledger: set server.state_dir");
         };
-        let now = self.gateway.clock.wall().timestamp_millis();
+        let now = self.gateway.clock.wall_millis();
         let query = match request::query(query, now) {
             Ok(query) => query,
             Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),

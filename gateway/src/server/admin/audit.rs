@@ -15,7 +15,7 @@ const ACTS: (usize, usize) = (100, 1000);
 impl Admin {
     /// The latest acts: `?since=24h&limit=100`.
     pub(super) async fn audit(&self, query: &str) -> Answer {
-        let now = self.gateway.clock.wall().timestamp_millis();
+        let now = self.gateway.clock.wall_millis();
         let since = parameter(query, "since").map(|text| parse_time(&text, now)).transpose();
         let limit = match parameter(query, "limit").map(|text| text.parse::<usize>()) {
             None => ACTS.0,

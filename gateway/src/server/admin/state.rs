@@ -48,7 +48,7 @@ impl Admin {
     pub(in crate::server) fn new(gateway: Gateway, control: Control, shadow: Option<Arc<Shadow>>) -> Self {
         let node = own_names::host();
         gateway.metrics.admin.expose(Reason::labels());
-        let started = gateway.clock.wall().timestamp_millis();
+        let started = gateway.clock.wall_millis();
         let (today, busy, pages, rooms) = (Today::default(), Arc::default(), Arc::default(), [Rooms::new(), Rooms::new()]);
         Admin {
             gateway,

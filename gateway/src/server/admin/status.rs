@@ -12,7 +12,7 @@ use crate::balance::member_state::MemberState;
 use crate::balance::route::Member;
 use crate::balance::snapshot::member_snapshot;
 use crate::balance::target::{Target, TargetId};
-use crate::clock::Tick;
+use crate::clock::{Tick, millis};
 use crate::gateway::Gateway;
 use crate::ledger::usage::UsageRow;
 use crate::runtime::{Model, Pool};
@@ -31,7 +31,7 @@ impl Admin {
         let state = if gateway.is_closing() { "stopping" } else { "ready" };
         json!({
             "version": env!("CARGO_PKG_VERSION"), "node": self.node, "pid": std::process::id(),
-            "now": gateway.clock.wall().timestamp_millis(), "started": self.started, "state": state,
+            "now": gateway.clock.wall_millis(), "started": self.started, "state": state,
             "in_flight": metrics.requests.in_flight.get(), "connections": metrics.listeners.connections.get(),
             "config": self.config(),
             "totals": { "requests": totals.requests, "visible_429": totals.throttled, "failovers": totals.failovers, "last_resort": totals.last_resort },
@@ -117,7 +117,7 @@ fn quota_pools(targets: &Targets, now: Tick) -> Vec<Value> {
     let shown = targets.quotas().iter().map(|quota| {
         let is_member = |target: &&Arc<Target>| target.quota().is_some_and(|own| Arc::ptr_eq(&own, quota));
         let members: Vec<String> = targets.iter().filter(is_member).map(|target| target.id.to_string()).collect();
-        let opens = quota.shown_until(now).map(|until| u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX));
+        let opens = quota.shown_until(now).map(|until| millis(until.since(now)));
         json!({ "name": &*quota.name, "members": members, "opens_in_ms": opens, "learned": quota.learned(now) })
     });
     shown.collect()

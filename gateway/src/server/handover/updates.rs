@@ -102,7 +102,7 @@ impl Updates {
     pub(super) async fn send(&mut self, stream: &mut (impl AsyncWrite + Unpin), mut over: watch::Receiver<bool>) -> io::Result<()> {
         send_sessions(stream, &self.gateway, &mut self.sent).await?;
         let cache = self.gateway.runtime.load().cache.clone();
-        let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(self.gateway.clock.wall().timestamp_millis())).collect();
+        let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(self.gateway.clock.wall_millis())).collect();
         for (number, (key, entry)) in entries.into_iter().enumerate() {
             // Requests and usage first.
             self.send_questions(stream).await?;

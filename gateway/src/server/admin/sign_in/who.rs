@@ -1,7 +1,5 @@
 //! `GET /api/session`: who is signed in, and how somebody can sign in. And the sessions of all, for administrators.
 
-use std::time::Duration;
-
 use http::StatusCode;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
@@ -9,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::answer::{Answer, json_answer, problem};
 use super::super::refusal::Reason;
 use super::{Actor, Admin, MISSING, cookies};
+use crate::clock::millis;
 use crate::sign_in::Sessions;
 
 impl Admin {
@@ -23,7 +22,6 @@ impl Admin {
                 let found = &signed_in.session;
                 let csrf = cookies::session(session.req_header()).map(Sessions::csrf_of);
                 let now = self.gateway.clock.now();
-                let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
                 let fresh_for = runtime.sign_in.as_ref().and_then(|sign_in| sign_in.fresh_for(found, now)).map(millis);
                 json!({
                     "actor": "person", "name": found.person.name, "subject": found.person.subject, "role": signed_in.role,
