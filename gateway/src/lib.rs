@@ -41,6 +41,7 @@ pub mod provider;
 pub mod proxy;
 mod ptu_file;
 pub mod random;
+mod read_ahead;
 pub mod redis;
 pub mod rehearse;
 pub mod renewal;

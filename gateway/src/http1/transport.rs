@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::read_ahead::ReadAhead;
 use crate::{joined_write, scratch};
 
 /// A silent connection is probed after this, this often, and is broken after this many probes without an answer.
@@ -72,7 +73,7 @@ pub enum Transport {
     /// In the clear.
     Tcp(TcpStream),
     /// Encrypted.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
     /// In memory.
     #[cfg(test)]
     Memory(Box<dyn Pipe>),
@@ -97,7 +98,7 @@ impl Transport {
         // Never without a name: then nothing would be verified.
         let name = ServerName::try_from(tls.name.clone()).map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
         let config = tls.config.clone().ok_or_else(|| ConnectError::Tls(io::ErrorKind::Unsupported.into()))?;
-        let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(ConnectError::Tls)?;
+        let stream = TlsConnector::from(config).connect(name, ReadAhead::new(tcp)).await.map_err(ConnectError::Tls)?;
         Ok(Transport::Tls(Box::new(stream)))
     }
 
@@ -156,7 +157,7 @@ impl Transport {
     pub(super) fn acknowledge_late(&self) {
         let tcp = match self {
             Transport::Tcp(tcp) => tcp,
-            Transport::Tls(tls) => tls.get_ref().0,
+            Transport::Tls(tls) => tls.get_ref().0.get_ref(),
             #[cfg(test)]
             Transport::Memory(_) => return,
         };

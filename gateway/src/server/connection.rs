@@ -21,6 +21,7 @@ use crate::downstream::Http1Session;
 use crate::downstream::socket::Socket;
 use crate::gateway::Gateway;
 use crate::listener_tls as tls;
+use crate::read_ahead::ReadAhead;
 
 /// Requests on one connection before it is closed, so that callers are distributed over the nodes again.
 const REQUESTS: u32 = 10_000;
@@ -39,7 +40,7 @@ pub(super) async fn serve(service: Service, tcp: TcpStream) {
             let http2 = server.h2c && tokio::time::timeout(server.header_timeout, speaks_http2(&tcp)).await.unwrap_or(false);
             (Socket::Plain(tcp), None, http2)
         }
-        Some(tls) => match tokio::time::timeout(server.header_timeout, tls.acceptor().accept(tcp)).await {
+        Some(tls) => match tokio::time::timeout(server.header_timeout, tls.acceptor().accept(ReadAhead::new(tcp))).await {
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;
                 let http2 = session.alpn_protocol() == Some(b"h2");

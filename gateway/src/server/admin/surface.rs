@@ -13,6 +13,7 @@ use super::rooms::Rooms;
 use super::state::Admin;
 use crate::downstream::socket::Socket;
 use crate::listener_tls as tls;
+use crate::read_ahead::ReadAhead;
 use crate::sign_in::{ReturnTo, SignIn};
 
 /// The path of the page of one's own.
@@ -101,7 +102,7 @@ impl Admin {
         };
         let Some(settings) = settings else { return Some(Socket::Plain(tcp)) };
         let failures = &self.gateway.metrics.listeners;
-        match tokio::time::timeout(limit, TlsAcceptor::from(settings).accept(tcp)).await {
+        match tokio::time::timeout(limit, TlsAcceptor::from(settings).accept(ReadAhead::new(tcp))).await {
             Ok(Ok(stream)) => Some(Socket::Tls(Box::new(stream))),
             Ok(Err(error)) => {
                 failures.tls_failure(tls::failure(&error));
