@@ -22,7 +22,6 @@ use super::offload::{is_short, on_bytes};
 use super::{guardrails, headers, transformed};
 use crate::balance::route::Member;
 use crate::cache::{AnswerCache, FlightState};
-use crate::clock::{Tick, millis};
 use crate::config::{BackendAuth, CacheNamespace};
 use crate::gateway::Gateway;
 use crate::request::{BufferShare, Facts, Metering, ModelRequest, Reply, RequestBody, Timing};
@@ -183,8 +182,6 @@ pub(super) struct Whole<'w> {
     pub(super) api: Api,
     /// The backend that answered.
     pub(super) backend: &'w Arc<str>,
-    /// When its last piece came.
-    pub(super) came: Tick,
 }
 
 /// The answer is whole, and its last bytes are sent next: caches it, and lets the requests that wait for it continue.
@@ -208,7 +205,7 @@ pub(super) async fn keep(gateway: &Gateway, whole: Whole<'_>, copies: &mut Copie
     let body = body.filter(|_| may_keep);
     let state = if body.is_some() { FlightState::Stored } else { FlightState::NotKept };
     if let Some(body) = body {
-        store(cache, cached, &whole, body);
+        store(gateway, cache, cached, &whole, body);
     }
     if let Some(flight) = cached.flight.take() {
         flight.end(state);
@@ -216,10 +213,8 @@ pub(super) async fn keep(gateway: &Gateway, whole: Whole<'_>, copies: &mut Copie
 }
 
 /// Caches an answer.
-fn store(cache: &AnswerCache, cached: &mut Cached, whole: &Whole<'_>, body: Bytes) {
-    let facts = whole.facts;
-    // Every look at a clock takes time.
-    let now = facts.arrived_at.timestamp_millis().saturating_add_unsigned(millis(whole.came.since(facts.arrived)));
+fn store(gateway: &Gateway, cache: &AnswerCache, cached: &mut Cached, whole: &Whole<'_>, body: Bytes) {
+    let now = gateway.clock.wall_millis();
     let usage = whole.metering.usage.map(|metered| metered.usage).unwrap_or_default();
     let mut entry = Entry {
         streamed: whole.reply.streamed,

@@ -56,8 +56,7 @@ async fn answered(gateway: &Gateway, Asking(ctx): &mut Asking, status: u16, body
     ctx.reply.status = Some(status);
     ctx.metering.usage = Some(Metered::reported(Usage { input: 3, output: 5, ..Usage::default() }));
     record(&mut ctx.copies, &Bytes::copy_from_slice(body.as_bytes()));
-    let came = gateway.clock.now();
-    let whole = Whole { facts: &ctx.facts, metering: &ctx.metering, reply: &ctx.reply, api: Api::Chat, backend: &"a".into(), came };
+    let whole = Whole { facts: &ctx.facts, metering: &ctx.metering, reply: &ctx.reply, api: Api::Chat, backend: &"a".into() };
     keep(gateway, whole, &mut ctx.copies, None).await;
 }
 

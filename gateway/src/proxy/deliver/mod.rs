@@ -328,7 +328,6 @@ impl<'g> Deliverer<'_, '_, 'g> {
                 reply: &self.ctx.reply,
                 api: model_request.api,
                 backend: &model_request.model.route.members()[self.attempt.state.member].target.id.backend,
-                came: self.heard,
             };
             cached::keep(self.attempt.gateway, whole, &mut self.ctx.copies, hidden).await;
         }

@@ -101,8 +101,7 @@ async fn an_answer_that_is_known_is_given_at_once() {
     first.ctx.reply.status = Some(200);
     cached::record_whole(&mut first.ctx.copies, &answer.into());
     let ctx = &mut first.ctx;
-    let came = gateway.clock.now();
-    let whole = cached::Whole { facts: &ctx.facts, metering: &ctx.metering, reply: &ctx.reply, api: Api::Chat, backend: &"a".into(), came };
+    let whole = cached::Whole { facts: &ctx.facts, metering: &ctx.metering, reply: &ctx.reply, api: Api::Chat, backend: &"a".into() };
     cached::keep(&gateway, whole, &mut ctx.copies, None).await;
     let second = taken(&gateway, &request).await;
     assert_eq!((second.answered().0, second.got.as_ref().unwrap().text().as_str()), (200, answer));
